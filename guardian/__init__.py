@@ -1,0 +1,1 @@
+"""Guardian: call-aware deployments of a cloud voice platform."""
