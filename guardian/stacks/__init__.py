@@ -1,0 +1,1 @@
+"""Terraform: the order of stacks, one root in one subprocess, plans bound to what was shown."""

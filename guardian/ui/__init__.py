@@ -1,0 +1,1 @@
+"""What a person, a log or a program sees of a run."""
