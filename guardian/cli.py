@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from guardian.errors import EXIT_CODES, INTERRUPTED, GuardianError
+from guardian.errors import EXIT_CODES, INTERRUPTED, GuardianError, UsageError
 
 if TYPE_CHECKING:
     from guardian.config import Config, Workspace
@@ -32,7 +32,9 @@ class _Group(click.Group):
         except ModuleNotFoundError as error:
             if error.name not in (module, module.partition(".")[0]):
                 raise
-            ctx.fail(f"{cmd_name!r} is not part of this installation; use a checkout")
+            raise UsageError(
+                f"{cmd_name!r} is not part of this installation; use a checkout"
+            ) from None
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -231,9 +231,8 @@ def _master(root: Path, entry: "_Reader") -> Master:
 def _rollout(entry: "_Reader | None", base: Rollout) -> Rollout:
     if entry is None:
         return base
-    times = ("soak", "poll") + tuple(
-        f"{step}_deadline" for step in ("drain", "capacity", "apply", "checks", "call")
-    )
+    steps = ("drain", "capacity", "apply", "checks", "call")
+    times = ("soak", "poll", *(f"{step}_deadline" for step in steps))
     choices = {"on_deadline": ("wait", "skip"), "sole_node": ("hold", "when_idle")}
     entry.only("waves", "proxies", "in_flight", "headroom", *choices, *times)
     found: dict[str, Any] = {}

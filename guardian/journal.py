@@ -1,0 +1,102 @@
+"""The durable record of a run: JSON lines, on disk before anything is done, each chained to the
+one before it by its SHA-256. What happened is the fold of its lines; values are never in it."""
+
+import json
+import os
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from guardian.errors import GuardianError
+
+VERSION = 1
+Entry = dict[str, Any]
+
+
+def read(path: Path) -> list[Entry]:
+    """The whole lines of a journal; a torn last line never happened.
+
+    GuardianError when a line in the middle is damaged: such a record proves nothing.
+    """
+    return _scan(path)[0]
+
+
+def _scan(path: Path) -> tuple[list[Entry], int, str]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise GuardianError(f"{path}: {error.strerror}") from None
+    entries: list[Entry] = []
+    previous, good = "", 0
+    for number, line in enumerate(raw.splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            entry = json.loads(line)
+            sound = entry["prev"] == previous and entry["seq"] == number and entry["v"] == VERSION
+        except (ValueError, KeyError, TypeError):
+            sound = False
+        if not sound:
+            if good + len(line) == len(raw):
+                break  # a power cut may leave the right length and the wrong bytes
+            raise GuardianError(
+                f"{path}:{number}: damaged or of another version; the run cannot be resumed, "
+                "`guardian plan` shows where the fleet stands"
+            )
+        previous, good = sha256(line).hexdigest(), good + len(line)
+        entries.append(entry)
+    return entries, good, previous
+
+
+class Journal:
+    """An open journal. `add` returns once the line is on disk."""
+
+    def __init__(self, path: Path, run: str, clock: Callable[[], float]) -> None:
+        self.path, self.run, self._clock = path, run, clock
+        self._seq, self._previous = 0, ""
+        self.entries: list[Entry] = []
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if path.exists():
+            self.entries, good, self._previous = _scan(path)
+            self._seq = len(self.entries)
+            os.truncate(path, good)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        _sync_directory(path.parent)
+
+    def add(self, kind: str, **fields: Any) -> Entry:
+        """Append one entry and wait for the disk; GuardianError when the disk refuses it."""
+        entry = {
+            "v": VERSION,
+            "seq": self._seq + 1,
+            "ts": round(self._clock(), 3),
+            "prev": self._previous,
+            "run": self.run,
+            "type": kind,
+            **fields,
+        }
+        line = json.dumps(entry, separators=(",", ":"), sort_keys=False).encode() + b"\n"
+        try:
+            written = os.write(self._file, line)
+            os.fdatasync(self._file)
+        except OSError as error:
+            raise GuardianError(
+                f"{self.path}: {error.strerror}; nothing more was started, make room and resume"
+            ) from None
+        if written != len(line):
+            raise GuardianError(f"{self.path}: disk full; nothing more was started, resume later")
+        self._seq += 1
+        self._previous = sha256(line).hexdigest()
+        self.entries.append(entry)
+        return entry
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
