@@ -1,0 +1,1 @@
+"""Disposable Debian hosts on this machine: the workspace `lab-local`, made real."""
