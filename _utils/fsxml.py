@@ -20,44 +20,16 @@ NODE_LIMIT = 2_000_000
 TEXT_LIMIT = 128 * 1024 * 1024
 
 # Set by the daemon itself at start (switch_core.c, switch_nat.c); everything else needs a `set`.
-BUILT_IN = frozenset(
-    [
-        "base_dir",
-        "cache_dir",
-        "certs_dir",
-        "conf_dir",
-        "core_uuid",
-        "data_dir",
-        "db_dir",
-        "fonts_dir",
-        "grammar_dir",
-        "hostname",
-        "htdocs_dir",
-        "images_dir",
-        "local_ip_v4",
-        "local_ip_v6",
-        "local_mask_v4",
-        "localstate_dir",
-        "log_dir",
-        "mod_dir",
-        "nat_private_addr",
-        "nat_public_addr",
-        "nat_type",
-        "recordings_dir",
-        "run_dir",
-        "script_dir",
-        "sound_prefix",
-        "sounds_dir",
-        "storage_dir",
-        "switch_serial",
-        "temp_dir",
-    ]
-)
+# fmt: off
+BUILT_IN = frozenset({
+    "base_dir", "cache_dir", "certs_dir", "conf_dir", "core_uuid", "data_dir", "db_dir",
+    "fonts_dir", "grammar_dir", "hostname", "htdocs_dir", "images_dir", "local_ip_v4",
+    "local_ip_v6", "local_mask_v4", "localstate_dir", "log_dir", "mod_dir", "nat_private_addr",
+    "nat_public_addr", "nat_type", "recordings_dir", "run_dir", "script_dir", "sound_prefix",
+    "sounds_dir", "storage_dir", "switch_serial", "temp_dir",
+})
+# fmt: on
 
-SECRET = re.compile(
-    r"pass(word|wd|phrase)?$|password|secret|token|a1-hash|cred|auth-scheme-cred|dsn$|(^|-)pin$",
-    re.IGNORECASE,
-)
 DIRECTIVE = re.compile(r"x-pre-process", re.IGNORECASE)
 DIRECTIVE_ALONE = re.compile(
     r"""<X-PRE-PROCESS\s+cmd\s*=\s*"([^"]*)"\s+data\s*=\s*"([^"]*)"\s*/>""", re.IGNORECASE
@@ -470,6 +442,9 @@ def _sofia(document: Document) -> list[str]:
         if name in profiles:
             problems.append(f"{_at(profile)}: profile {name} again, after {_at(profiles[name])}")
         profiles.setdefault(name, profile)
+        for container in ("settings", "gateways", "domains", "aliases"):
+            if len(profile.all(container)) > 1:
+                problems.append(f"{_at(profile)}: only the first <{container}> is ever read")
         settings = profile.all("settings")
         if not settings:
             problems.append(f"{_at(profile)}: profile {name} has no settings")
