@@ -1,0 +1,203 @@
+"""The agent: runs on a region's master beside Salt, is asked and answers in JSON lines on stdio.
+
+The only file that imports Salt. It publishes to lists of minions under the job id it is given
+(publishing an id twice runs it once), streams the returns of those jobs from the event bus, and
+looks them up in the job cache, which is the truth when the bus was missed. It never targets by
+glob, never batches, and decides nothing.
+
+Requests: {"id", "op": "minions" | "publish" | "lookup", ...}
+Answers:  {"id", "ok": true, "result"} or {"id", "ok": false, "error"}
+Events:   {"event": "ready"} once, {"event": "return", "jid", "minion", "value", "retcode"}
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import salt.client  # type: ignore[import-untyped]
+import salt.config  # type: ignore[import-untyped]
+import salt.exceptions  # type: ignore[import-untyped]
+import salt.key  # type: ignore[import-untyped]
+import salt.loader  # type: ignore[import-untyped]
+import salt.utils.args  # type: ignore[import-untyped]
+import salt.utils.event  # type: ignore[import-untyped]
+import salt.version  # type: ignore[import-untyped]
+
+_COMMENT = 500
+_DETAIL = 20
+
+
+class Agent:
+    """One master's jobs over a pair of text streams."""
+
+    def __init__(self, opts: dict[str, Any], source: TextIO, sink: TextIO) -> None:
+        self._opts, self._source, self._sink = opts, source, sink
+        self._writing = threading.Lock()
+        self._jids: set[str] = set()
+        self._client: Any = None
+        self._cache = salt.loader.returners(opts, {})
+        self._listening = threading.Event()
+
+    def serve(self) -> None:
+        """Answer until the controller closes the stream."""
+        threading.Thread(target=self._follow, daemon=True).start()
+        self._listening.wait(10)
+        self._write({"event": "ready", "version": 1, "salt": salt.version.__version__})
+        operations: dict[str, Callable[..., Any]] = {
+            "minions": self.minions,
+            "publish": self.publish,
+            "lookup": self.lookup,
+        }
+        for line in self._source:
+            try:
+                request = json.loads(line)
+                number, operation = request.pop("id"), operations[request.pop("op")]
+            except (ValueError, KeyError, TypeError, AttributeError):
+                self._write({"id": None, "ok": False, "error": "not a request"})
+                continue
+            try:
+                self._write({"id": number, "ok": True, "result": operation(**request)})
+            except Exception as error:
+                # Salt raises dozens of types here; the controller needs the reason, not the type.
+                why = str(error) or type(error).__name__
+                self._write({"id": number, "ok": False, "error": " ".join(why.split())[:400]})
+
+    def minions(self) -> dict[str, list[str]]:
+        """Minion ids by the state of their key."""
+        with salt.key.get_key(self._opts) as keys:
+            found = keys.list_keys()
+        return {
+            "accepted": sorted(found.get("minions", [])),
+            "pending": sorted(found.get("minions_pre", [])),
+            "denied": sorted(found.get("minions_denied", [])),
+        }
+
+    def publish(
+        self, jid: str, targets: list[str], fun: str, args: list[Any], kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Publish to exactly these minions; the job runs under `jid`."""
+        self._jids.add(jid)
+        arguments = salt.utils.args.condition_input(args, kwargs)
+        published = None
+        for renew in (self._client is None, True):
+            # A master that started meanwhile has a new key, which its client reads only once.
+            if renew:
+                self._client = salt.client.LocalClient(mopts=self._opts, auto_reconnect=True)
+            try:
+                published = self._client.pub(targets, fun, arguments, "list", "", jid, timeout=15)
+                break
+            except salt.exceptions.AuthenticationError as error:
+                refused = error
+        else:
+            raise refused
+        if not published:
+            raise ValueError("the master published to nobody: no such minion")
+        return {"jid": published["jid"]}
+
+    def lookup(self, jid: str) -> dict[str, Any]:
+        """Returns of a job that reached the master's job cache, by minion."""
+        self._jids.add(jid)
+        cache = self._opts["master_job_cache"]
+        found = self._cache[f"{cache}.get_jid"](jid)
+        return {
+            minion: {"value": trim(entry.get("return")), "retcode": entry.get("retcode", 0)}
+            for minion, entry in found.items()
+        }
+
+    def _follow(self) -> None:
+        bus = salt.utils.event.get_event(
+            "master", sock_dir=self._opts["sock_dir"], opts=self._opts, listen=True
+        )
+        bus.connect_pub(timeout=10)
+        self._listening.set()
+        while True:
+            event = bus.get_event(wait=5, tag="salt/job/", full=True, auto_reconnect=True)
+            if not event:
+                continue
+            parts = event["tag"].split("/")
+            # A tag is whatever its sender wrote: only our own jobs, and the payload must agree.
+            if len(parts) < 5 or parts[3] != "ret" or parts[2] not in self._jids:
+                continue
+            data = event["data"]
+            if data.get("jid") != parts[2] or data.get("id") != parts[4]:
+                continue
+            self._write(
+                {
+                    "event": "return",
+                    "jid": data["jid"],
+                    "minion": data["id"],
+                    "value": trim(data.get("return")),
+                    "retcode": data.get("retcode", 0),
+                }
+            )
+
+    def _write(self, message: dict[str, Any]) -> None:
+        line = json.dumps(message, default=str, separators=(",", ":"))
+        with self._writing:
+            self._sink.write(line + "\n")
+            self._sink.flush()
+
+
+def trim(value: Any) -> Any:
+    """A return as it travels: of a state run only what is judged, other values as they are.
+
+    A diff of a file may hold a secret, so of changes only their keys and the disruption travel.
+    """
+    if not isinstance(value, dict) or not value or not all("_|-" in key for key in value):
+        return value
+    return {
+        key: {
+            "result": entry.get("result"),
+            "comment": _text(entry.get("comment")),
+            "changes": _changes(entry.get("changes")),
+        }
+        for key, entry in value.items()
+        if isinstance(entry, dict)
+    }
+
+
+def _changes(changes: Any) -> dict[str, Any]:
+    if not isinstance(changes, dict):
+        return {"changed": True} if changes else {}
+    kept: dict[str, Any] = dict.fromkeys(list(changes)[:_DETAIL], True)
+    for key in ("disruption", "why", "actions"):
+        if key in changes:
+            kept[key] = changes[key]
+    return kept
+
+
+def _text(comment: Any) -> str:
+    if isinstance(comment, list):
+        comment = "; ".join(str(part) for part in comment)
+    return " ".join(str(comment).split())[:_COMMENT]
+
+
+def main() -> int:
+    """Serve on stdio; 1 and one line on stderr when this host has no master."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", default="/etc/salt/master")
+    path = parser.parse_args().config
+    if not os.path.isfile(path):  # noqa: PTH113 - Salt wants the string
+        print(f"agent: {path}: no such file; is this a salt-master?", file=sys.stderr)
+        return 1
+    # Salt, its modules and warnings may print: stdout belongs to the protocol alone.
+    sink = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    try:
+        agent = Agent(salt.config.client_config(path), sys.stdin, sink)
+    except Exception as error:
+        print(f"agent: {' '.join(str(error).split())[:300]}", file=sys.stderr)
+        return 1
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+        agent.serve()
+    # Salt's sockets and loops would wait for one another at interpreter exit.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""The seam of a node over a JSON file; the rules are those of the real one."""
+
+import json
+import os
+import time
+
+from salt.exceptions import CommandExecutionError
+
+
+def _path(node=None):
+    root = __opts__["fake_voice"]
+    return os.path.join(root, "nodes", (node or __opts__["id"]) + ".json")
+
+
+def read(node=None):
+    with open(_path(node)) as file:
+        return json.load(file)
+
+
+def write(state):
+    with open(_path() + ".new", "w") as file:
+        json.dump(state, file)
+    os.replace(_path() + ".new", _path())
+    return state
+
+
+def note(*words):
+    line = " ".join([__opts__["id"].partition(".")[0], *(str(word) for word in words)])
+    with open(os.path.join(__opts__["fake_voice"], "log"), "a") as file:
+        file.write(line + "\n")
+
+
+def in_service():
+    node = read()
+    if not node["running"]:
+        state = "out_of_service"
+    elif node["paused"]:
+        state = "draining" if node["calls"] else "out_of_service"
+    else:
+        state = "in_service"
+    return {
+        "state": state,
+        "daemon": "freeswitch",
+        "running": node["running"],
+        "paused": node["paused"],
+        "calls": node["calls"],
+        "drained_mark": node.get("mark"),
+        "why": state,
+    }
+
+
+def drain(timeout=0, by=""):
+    node = read()
+    if not node["paused"]:
+        note("drain", by)
+        node["paused"] = True
+    # Calls end one a poll.
+    elif node["calls"] and not node.get("stuck"):
+        node["calls"] -= 1
+    node["mark"] = node.get("mark") or {"since": time.time(), "by": by, "reason": "deploy"}
+    write(node)
+    return {"drained": not node["calls"], "calls": node["calls"], "stuck": []}
+
+
+def undrain():
+    note("undrain")
+    node = read()
+    if node.get("undrain_fails"):
+        raise CommandExecutionError("fsctl resume: -ERR not today")
+    node.update(paused=False, mark=None)
+    write(node)
+    return {"result": True, "action": "undrain"}
+
+
+def load():
+    return {"calls": read()["calls"], "registrations": 0}
+
+
+def capacity():
+    return {"calls": read().get("capacity", 1000)}
+
+
+def checks():
+    note("checks")
+    node = read()
+    ok = node["running"] and not node.get("sick")
+    return {
+        "result": bool(ok),
+        "checks": [{"name": "daemon", "ok": bool(ok), "detail": "fine" if ok else "it is sick"}],
+    }
+
+
+def withdraw(peer, by=""):
+    if not __opts__["id"].startswith("sip-"):
+        raise CommandExecutionError("not a proxy")
+    note("withdraw", peer.partition(".")[0])
+    node = read()
+    node["withdrawn"] = sorted({*node.get("withdrawn", []), peer})
+    write(node)
+    return {"result": True}
+
+
+def restore(peer):
+    note("restore", peer.partition(".")[0])
+    node = read()
+    node["withdrawn"] = [one for one in node.get("withdrawn", []) if one != peer]
+    write(node)
+    return {"result": True}
