@@ -180,6 +180,40 @@ def event_socket(files: dict[str, bytes]) -> dict[str, str | int]:
     return {"host": host, "port": int(port), "password": password}
 
 
+def parse(text: str, what: str = "answer") -> Node:
+    """Return the root of one XML text that FreeSWITCH sent. Raises ``ValueError``, one line."""
+    document = Document({})
+    source = _Preprocessor(document)
+    for number, line in enumerate(text.split("\n"), 1):
+        source.emit(line, what, number)
+    _parse(document, source)
+    if document.root is None:
+        raise ValueError(document.problems[0])
+    return document.root
+
+
+def differs(wanted: Node, found: Node) -> str:
+    """Return where two elements differ for FreeSWITCH, as ``file:line``; "" if nowhere.
+
+    A value that holds a variable only the daemon knows matches anything.
+    """
+    same = wanted.name == found.name and len(wanted.children) == len(found.children)
+    same = same and wanted.attrib.keys() == found.attrib.keys()
+    same = same and _alike(wanted.text.strip(), found.text.strip())
+    same = same and all(_alike(value, found.attrib[key]) for key, value in wanted.attrib.items())
+    if not same:
+        return _at(wanted)
+    for child, other in zip(wanted.children, found.children, strict=True):
+        place = differs(child, other)
+        if place:
+            return place
+    return ""
+
+
+def _alike(wanted: str, found: str) -> bool:
+    return wanted == found or "$${" in wanted
+
+
 class _Preprocessor:
     """Follow switch_xml.c's preprocess(): expansion, dropped lines, directives, includes."""
 
@@ -358,6 +392,7 @@ def _parse(document: Document, source: _Preprocessor) -> None:
         file, line = origin()
         raise ValueError(f"{file}:{line}: document types and entities are not allowed")
 
+    text_source = "\n".join(source.lines).encode("utf-8", "replace")
     parser.buffer_text = True
     parser.StartElementHandler = start
     parser.EndElementHandler = end
@@ -368,7 +403,7 @@ def _parse(document: Document, source: _Preprocessor) -> None:
         document.problems.append(f"{ROOT}: expands to more than {TEXT_LIMIT} characters")
         return
     try:
-        parser.Parse("\n".join(source.lines).encode("utf-8", "replace"), True)
+        parser.Parse(text_source, True)
     except expat.ExpatError as err:
         index = min(err.lineno, len(source.origins)) - 1
         file, line = source.origins[index] if source.origins else (ROOT, 0)

@@ -1,0 +1,124 @@
+"""Render a whole configuration from its templates in one pass."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import jinja2
+import yaml
+
+UNFIT = re.compile(r"[\x00-\x1f\x7f]|\$\$\{|x-pre-process", re.IGNORECASE)
+MASK = "**********"
+
+
+def render(source: str, context: dict, cache: str) -> dict:
+    """Render the templates in the directory ``source`` as its ``manifest.yaml`` says.
+
+    ``cache`` is a directory for compiled templates. Returns ``{"tree": {path: bytes}, "system":
+    [{"path", "content", "mode", "disruption"}…]}``. Raises ``ValueError`` naming the file and
+    line, or the pillar key, and the remedy; never a value.
+    """
+    _check(context, "freeswitch")
+    manifest = _manifest(source)
+    directory = Path(cache)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(source),
+        undefined=jinja2.StrictUndefined,
+        autoescape=lambda name: bool(name) and name.endswith(".xml.jinja"),
+        finalize=_plain,
+        bytecode_cache=jinja2.FileSystemBytecodeCache(str(directory)),
+        keep_trailing_newline=True,
+        auto_reload=False,
+    )
+    environment.filters["many"] = lambda value: value if isinstance(value, list) else [value]
+    tree: dict[str, bytes] = {}
+    for entry in manifest["tree"]:
+        for item in _items(entry, context):
+            path = entry["path"].format(**item) if item else entry["path"]
+            if path in tree:
+                raise ValueError(f"{path}: two entries of the pillar lead to this file; rename one")
+            tree[path] = _one(environment, entry["template"], {**context, "item": item})
+    system = [
+        {
+            "path": entry["path"],
+            "content": _one(environment, entry["template"], {**context, "item": {}}),
+            "mode": int(str(entry["mode"]), 8),
+            "disruption": entry["disruption"],
+        }
+        for entry in manifest["system"]
+    ]
+    return {"tree": tree, "system": system}
+
+
+def _manifest(source: str) -> dict:
+    path = Path(source) / "manifest.yaml"
+    try:
+        manifest = yaml.safe_load(path.read_bytes())
+        return {
+            "tree": [dict(entry) for entry in manifest["tree"]],
+            "system": [dict(entry) for entry in manifest.get("system", [])],
+        }
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError):
+        raise ValueError(f"{path}: cannot be read as a manifest; see the one shipped") from None
+
+
+def _items(entry: dict, context: dict) -> list[dict]:
+    if "each" not in entry:
+        return [{}]
+    wanted = context.get(entry["each"]) or {}
+    if not isinstance(wanted, dict):
+        raise ValueError(f"pillar freeswitch:{entry['each']} must map names to settings")
+    items = []
+    for name, value in wanted.items():
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(name)):
+            raise ValueError(f"pillar freeswitch:{entry['each']}: name may hold only A-Za-z0-9_.-")
+        if not isinstance(value, dict):
+            raise ValueError(f"pillar freeswitch:{entry['each']}:{name} must be a mapping")
+        items.append({**value, "name": str(name)})
+    return items
+
+
+def _one(environment: jinja2.Environment, name: str, context: dict) -> bytes:
+    try:
+        return environment.get_template(name).render(context).encode()
+    except jinja2.TemplateNotFound as err:
+        raise ValueError(f"{err.name}: template missing from the source") from None
+    except jinja2.TemplateSyntaxError as err:
+        raise ValueError(f"{err.name}:{err.lineno}: {err.message}") from None
+    except jinja2.UndefinedError as err:
+        raise ValueError(f"{name}: {err.message}; set it in pillar freeswitch") from None
+    except (TypeError, ValueError, ArithmeticError, LookupError) as err:
+        raise ValueError(
+            f"{name}: {type(err).__name__} while rendering; check its pillar"
+        ) from None
+
+
+def _plain(value: object) -> object:
+    """Write values as FreeSWITCH reads them; nothing may come out as Python's None or True."""
+    if value is None or isinstance(value, dict | list):
+        raise jinja2.UndefinedError(f"a value is {type(value).__name__} where text is wanted")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value
+
+
+def _check(value: object, where: str) -> None:
+    """Refuse values that would not stay inside their attribute: FreeSWITCH reads line by line."""
+    if isinstance(value, dict):
+        for key, child in value.items():
+            _check(str(key), f"{where} key")
+            _check(child, f"{where}:{key}")
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            _check(child, f"{where}:{index}")
+    elif isinstance(value, str):
+        if MASK in value:
+            raise ValueError(f"pillar {where} is masked; give the state the real value")
+        if UNFIT.search(value):
+            raise ValueError(f"pillar {where} holds a control character, '$${{' or a directive")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"pillar {where} is not valid Unicode") from None
