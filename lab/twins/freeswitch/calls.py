@@ -1,0 +1,124 @@
+"""One inbound call: its dialog, its answer, its end."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import sip
+
+T1, T2, GIVE_UP = 0.5, 4.0, 32.0
+Send = Callable[[bytes, tuple[str, int]], None]
+
+
+@dataclass
+class Call:
+    """A channel with the SIP dialog it came from; addresses are (host, port)."""
+
+    profile: str
+    invite: sip.Message
+    source: tuple[str, int]
+    contact: str
+    send: Send
+    destination: str
+    rtp_port: int
+    created: float = field(default_factory=time.time)
+    uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
+    tag: str = field(default_factory=sip.new_tag)
+    answered: bool = False
+    ended: bool = False
+    _cseq: int = 1
+    _final: sip.Message | None = None
+    _timer: asyncio.Task[None] | None = None
+    _bye_answered: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.invite.call_id, self.tag, self.invite.from_tag
+
+    @property
+    def caller(self) -> str:
+        return sip.Uri.parse(self.invite.get("From")).user
+
+    def provisional(self, status: int, reason: str) -> None:
+        tag = self.tag if status > 100 else ""
+        self._respond(sip.respond(self.invite, status, reason, to_tag=tag))
+
+    def answer(self, sdp: bytes) -> None:
+        """Send 200 with the session description until it is acknowledged."""
+        response = sip.respond(self.invite, 200, "OK", to_tag=self.tag)
+        response.add("Contact", f"<{self.contact}>")
+        response.add("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, REGISTER")
+        response.add("Content-Type", "application/sdp")
+        response.body = sdp
+        self.answered, self._final = True, response
+        self._timer = asyncio.ensure_future(self._until_acknowledged(response))
+
+    def refuse(self, status: int, reason: str) -> None:
+        """End a call that was never answered."""
+        self.ended = True
+        self._final = sip.respond(self.invite, status, reason, to_tag=self.tag)
+        self._respond(self._final)
+
+    def repeat(self) -> None:
+        """Answer a retransmitted INVITE with what was last said."""
+        self._respond(self._final or sip.respond(self.invite, 100, "Trying"))
+
+    def acknowledged(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _until_acknowledged(self, response: sip.Message) -> None:
+        wait, waited = T1, 0.0
+        while waited < GIVE_UP:
+            self._respond(response)
+            await asyncio.sleep(wait)
+            waited += wait
+            wait = min(wait * 2, T2)
+
+    def _respond(self, response: sip.Message) -> None:
+        self.send(response.build(), sip.reply_address(self.invite, self.source))
+
+    def in_dialog(self, method: str, reason: str = "") -> tuple[sip.Message, tuple[str, int]]:
+        """A request of ours within the dialog, and the first hop it goes to."""
+        self._cseq += 1
+        routes = self.invite.get_all("Record-Route")
+        target = sip.Uri.parse(self.invite.get("Contact") or self.invite.get("From"))
+        request = sip.Message(method=method, uri=str(target))
+        own = sip.Uri.parse(self.contact)
+        request.add("Via", f"SIP/2.0/UDP {own.host}:{own.port};rport;branch={sip.new_branch()}")
+        request.add("Max-Forwards", "70")
+        for route in routes:
+            request.add("Route", route)
+        request.add("From", f"{self.invite.get('To')};tag={self.tag}")
+        request.add("To", self.invite.get("From"))
+        request.add("Call-ID", self.invite.call_id)
+        request.add("CSeq", f"{self._cseq} {method}")
+        if reason:
+            request.add("Reason", reason)
+        hop = sip.Uri.parse(routes[0]) if routes else target
+        return request, hop.address
+
+    async def hang_up(self, reason: str) -> None:
+        """Send BYE until it is answered or 32 s have passed."""
+        self.ended = True
+        self.acknowledged()
+        request, hop = self.in_dialog("BYE", reason)
+        wait, waited = T1, 0.0
+        while waited < GIVE_UP and not self._bye_answered.is_set():
+            self.send(request.build(), hop)
+            try:
+                await asyncio.wait_for(self._bye_answered.wait(), wait)
+            except TimeoutError:
+                waited += wait
+                wait = min(wait * 2, T2)
+
+    def bye_answered(self) -> None:
+        self._bye_answered.set()
+
+    def drop(self) -> None:
+        """Forget the call without a word."""
+        self.ended = True
+        self.acknowledged()

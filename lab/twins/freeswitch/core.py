@@ -1,0 +1,122 @@
+"""What the whole switch shares: limits, pause flags, channels, the loaded configuration."""
+
+import asyncio
+import itertools
+import logging
+import time
+import uuid
+from pathlib import Path
+
+from acl import AccessLists
+from calls import Call
+from xmltree import Tree
+
+VERSION = "1.10.12-release"
+log = logging.getLogger("freeswitch")
+
+
+class Core:
+    """State that ESL commands and SIP profiles read and change."""
+
+    def __init__(self, conf: Path, directories: dict[str, str]) -> None:
+        self.conf = conf
+        self.started = time.time()
+        self.directories = directories
+        self._built_in = {
+            **directories,
+            "conf_dir": str(conf),
+            "core_uuid": str(uuid.uuid4()),
+            "local_ip_v4": "127.0.0.1",
+        }
+        self.tree = self.read_tree()
+        self.acl = AccessLists(self.tree.configuration("acl.conf"))
+        switch = self.tree.settings("switch.conf")
+        self.max_sessions = _number(switch.get("max-sessions"), 1000)
+        self.sps = _number(switch.get("sessions-per-second"), 30)
+        # Read at start only, as the real switch does.
+        first = _number(switch.get("rtp-start-port"), 16384)
+        last = _number(switch.get("rtp-end-port"), 32768)
+        self._rtp_ports = itertools.cycle(range(first + first % 2, last, 2))
+        self.calls: dict[str, Call] = {}
+        self.dialogs: dict[tuple[str, str], Call] = {}
+        self.ending: dict[tuple[str, str], Call] = {}  # waiting for the answer to our BYE
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.registrations: dict[str, tuple[str, float]] = {}
+        self.paused_inbound = self.paused_outbound = False
+        self.stopping = ""  # "", elegant, asap, now
+        self.total = self.peak = 0
+        self.modules = self._modules_to_load()
+        self._second, self._this_second = 0, 0
+        self.emptied = asyncio.Event()
+
+    def read_tree(self) -> Tree:
+        """Read the configuration; freeswitch.xml.fsxml keeps it, secrets and all."""
+        tree = Tree(self.conf, self._built_in)
+        (Path(self.directories["log_dir"]) / "freeswitch.xml.fsxml").write_text(tree.text)
+        return tree
+
+    def reload_tree(self) -> None:
+        """Replace the tree; TreeError leaves the old one in force."""
+        self.tree = self.read_tree()
+
+    def _modules_to_load(self) -> set[str]:
+        configuration = self.tree.configuration("modules.conf")
+        loads = configuration.iter("load") if configuration is not None else ()
+        return {load.get("module", "") for load in loads}
+
+    def next_rtp_port(self) -> int:
+        return next(self._rtp_ports)
+
+    def busy(self) -> bool:
+        """Whether a new session is refused by pause, shutdown or the session limit."""
+        return (
+            self.paused_inbound
+            or self.stopping in ("asap", "now")
+            or len(self.calls) >= self.max_sessions
+        )
+
+    def over_rate(self) -> bool:
+        """Count one attempt; True when this second's are used up."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._this_second = second, 0
+        self._this_second += 1
+        return self._this_second > self.sps
+
+    @property
+    def current_rate(self) -> int:
+        return self._this_second if int(time.monotonic()) == self._second else 0
+
+    def add(self, call: Call) -> None:
+        self.calls[call.uuid] = call
+        self.dialogs[call.invite.call_id, call.tag] = call
+        self.total += 1
+        self.peak = max(self.peak, len(self.calls))
+        log.info("new channel %s [%s]", call.destination, call.uuid)
+
+    def remove(self, call: Call) -> None:
+        self.calls.pop(call.uuid, None)
+        self.dialogs.pop((call.invite.call_id, call.tag), None)
+        log.info("hangup [%s]", call.uuid)
+        self.look_if_empty()
+
+    async def hang_up(self, *calls: Call, reason: str) -> None:
+        """Send BYE with a Reason to calls and wait for the answers."""
+        for call in calls:
+            self.ending[call.invite.call_id, call.tag] = call
+            self.remove(call)
+        await asyncio.gather(*(call.hang_up(reason) for call in calls))
+
+    def look_if_empty(self) -> None:
+        """Let an elegant or asap shutdown end when the last call has."""
+        if self.stopping in ("elegant", "asap") and not self.calls:
+            self.emptied.set()
+
+    def registrations_now(self) -> int:
+        now = time.time()
+        self.registrations = {k: v for k, v in self.registrations.items() if v[1] > now}
+        return len(self.registrations)
+
+
+def _number(text: str | None, default: int) -> int:
+    return int(text) if text and text.isdecimal() else default

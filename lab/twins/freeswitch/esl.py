@@ -1,0 +1,149 @@
+"""The event socket: one connection is auth, then commands, framed as 1.10.12 does."""
+
+import asyncio
+import ipaddress
+import logging
+import uuid
+
+from acl import AccessLists
+from commands import Commands
+from core import Core
+
+log = logging.getLogger("event_socket")
+_GOODBYE = "Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n"
+_MAX_LINE = 8192
+
+
+class EventSocket:
+    """The listening side; `open` reads event_socket.conf from the tree in force."""
+
+    def __init__(self, core: Core, commands: Commands) -> None:
+        self._core, self._commands = core, commands
+        self._server: asyncio.Server | None = None
+        self._password = ""
+        self._access = ""
+
+    async def open(self) -> None:
+        """Listen where the configuration says; an absent password is ClueCon, as ever."""
+        settings = self._core.tree.settings("event_socket.conf")
+        self._password = settings.get("password") or "ClueCon"
+        self._access = settings.get("apply-inbound-acl", "")
+        host = settings.get("listen-ip", "::")
+        port = int(settings.get("listen-port", "8021"))
+        self._server = await asyncio.start_server(self._serve, host, port, limit=_MAX_LINE)
+
+    async def reopen(self) -> None:
+        """Listen again with a new configuration; connections that are open stay."""
+        if self._server:
+            self._server.close()
+        await self.open()
+
+    def _welcome(self, address: str) -> bool:
+        if self._access:
+            return AccessLists(self._core.tree.configuration("acl.conf")).allows(
+                address, self._access
+            )
+        return ipaddress.ip_address(address).is_loopback
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if not self._welcome(writer.get_extra_info("peername")[0]):
+                refusal = "Access Denied, go away.\n"
+                _write(writer, {"Content-Type": "text/rude-rejection"}, refusal)
+                return
+            _write(writer, {"Content-Type": "auth/request"})
+            if await self._authenticated(reader, writer):
+                await self._converse(reader, writer)
+            _write(writer, {"Content-Type": "text/disconnect-notice"}, _GOODBYE)
+            await writer.drain()
+        except (
+            ConnectionError,
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+            ValueError,
+        ):
+            pass  # the client went away or sent what no client sends
+        finally:
+            writer.close()
+
+    async def _command(self, reader: asyncio.StreamReader) -> list[str]:
+        """The lines of one command: up to an empty line."""
+        lines: list[str] = []
+        while True:
+            line = (await reader.readuntil(b"\n")).decode("utf-8", "replace").strip("\r\n")
+            if line:
+                lines.append(line)
+            elif lines:
+                return lines
+
+    async def _authenticated(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        while True:
+            lines = await self._command(reader)
+            word, _, given = lines[0].partition(" ")
+            if word == "auth":
+                ok = given == self._password
+                _reply(writer, "+OK accepted" if ok else "-ERR invalid")
+                return ok
+            if word == "exit":
+                _reply(writer, "+OK bye")
+                return False
+            _reply(writer, "-ERR command not found")
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        listening = False
+        while True:
+            lines = await self._command(reader)
+            word, _, rest = lines[0].partition(" ")
+            match word:
+                case "api":
+                    body = await self._commands.run(rest)
+                    _write(writer, {"Content-Type": "api/response"}, body, always_length=True)
+                case "bgapi":
+                    self._background(rest, writer, listening)
+                case "event" | "events":
+                    listening = True
+                    _reply(writer, "+OK event listener enabled plain")
+                case "noevents" | "nolog" | "log" | "filter" | "linger" | "nolinger":
+                    _reply(writer, "+OK")
+                case "exit" | "...":
+                    _reply(writer, "+OK bye")
+                    return
+                case _:
+                    _reply(writer, "-ERR command not found")
+            await writer.drain()
+
+    def _background(self, line: str, writer: asyncio.StreamWriter, listening: bool) -> None:
+        job = str(uuid.uuid4())
+        _write(writer, {"Content-Type": "command/reply", "Reply-Text": f"+OK Job-UUID: {job}",
+                        "Job-UUID": job})  # fmt: skip
+
+        async def run() -> None:
+            body = await self._commands.run(line)
+            if listening and not writer.is_closing():
+                event = (
+                    f"Event-Name: BACKGROUND_JOB\nJob-UUID: {job}\nJob-Command: {line.split()[0]}\n"
+                    f"Content-Length: {len(body.encode())}\n\n{body}"
+                )
+                _write(writer, {"Content-Type": "text/event-plain"}, event)
+
+        self._commands.switch.spawn(run())
+
+
+def _reply(writer: asyncio.StreamWriter, text: str) -> None:
+    _write(writer, {"Content-Type": "command/reply", "Reply-Text": text})
+
+
+def _write(
+    writer: asyncio.StreamWriter,
+    headers: dict[str, str],
+    body: str = "",
+    *,
+    always_length: bool = False,
+) -> None:
+    encoded = body.encode()
+    if encoded or always_length:
+        headers = {**headers, "Content-Length": str(len(encoded))}
+    head = "".join(f"{name}: {value}\n" for name, value in headers.items())
+    writer.write(head.encode() + b"\n" + encoded)

@@ -1,0 +1,307 @@
+"""A sofia profile: one UDP socket, what arrives on it, and what is answered."""
+
+import asyncio
+import logging
+import time
+import xml.etree.ElementTree as ET
+
+import dialplan
+import digest
+import sip
+from calls import Call
+from core import Core
+from gateways import Gateways
+from xmltree import params
+
+log = logging.getLogger("sofia")
+# Changing these needs a new socket or a new nua: rescan reads them and makes things worse.
+BIND_CLASS = ("sip-ip", "sip-port", "rtp-ip", "user-agent-string")
+MINIMUM_UP_SECONDS = 10
+RESTART_SECONDS = 4.9
+_PAUSED = (503, "Maximum Calls In Progress")
+_RETRY_AFTER = "300"
+_HOLDING = {"echo", "park", "playback", "endless_playback", "conference", "delay_echo"}
+
+
+class Profile(asyncio.DatagramProtocol):
+    """A running profile. `settings` is what it believes, `bound` where its socket really is."""
+
+    def __init__(self, core: Core, name: str, element: ET.Element) -> None:
+        self.core, self.name = core, name
+        self.settings = params(element.find("settings"))
+        self.started = time.monotonic()
+        self.gateways = Gateways(name)
+        self.calls_in = self.failed_in = 0
+        self._element = element
+        self._transport: asyncio.DatagramTransport | None = None
+        self._answered: dict[tuple[str, str, str], sip.Message] = {}
+        self.bound = (self.settings.get("sip-ip", "127.0.0.1"), self._port())
+        self._agent = self.settings.get("user-agent-string", "FreeSWITCH-twin")
+
+    def _port(self) -> int:
+        return int(self.settings.get("sip-port", "5060"))
+
+    @property
+    def contact(self) -> str:
+        """What the profile tells others: after a rescan with a new sip-port this is a lie."""
+        host = self.settings.get("ext-sip-ip") or self.settings.get("sip-ip", "127.0.0.1")
+        return f"sip:mod_sofia@{host}:{self._port()}"
+
+    @property
+    def seconds_up(self) -> int:
+        return int(time.monotonic() - self.started)
+
+    async def open(self) -> None:
+        """Bind the socket; OSError when the address is not ours or taken."""
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_datagram_endpoint(
+            lambda: self, local_addr=self.bound
+        )
+        self.gateways.add_new(self._element, self.send, sip.Uri.parse(self.contact))
+
+    def close(self) -> None:
+        self.gateways.stop()
+        if self._transport:
+            self._transport.close()
+            self._transport = None
+
+    def rescan(self, element: ET.Element) -> None:
+        """Take over what sofia takes over: most params and new gateways, never the socket."""
+        new = params(element.find("settings"))
+        new.pop("user-agent-string", None)
+        self.settings = new
+        self.gateways.add_new(element, self.send, sip.Uri.parse(self.contact))
+
+    def calls(self) -> list[Call]:
+        return [call for call in self.core.calls.values() if call.profile == self.name]
+
+    def send(self, data: bytes, address: tuple[str, int]) -> None:
+        if self._transport and not self._transport.is_closing():
+            self._transport.sendto(data, address)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if not data.strip():
+            return  # a keep-alive
+        try:
+            message = sip.parse(data)
+        except sip.SipError as err:
+            log.warning("%s: datagram from %s ignored: %s", self.name, addr[0], err)
+            return
+        try:
+            if message.is_request:
+                self._request(message, addr)
+            else:
+                self._response(message)
+        except (sip.SipError, ValueError, IndexError) as err:
+            log.warning("%s: message from %s ignored: %s", self.name, addr[0], err)
+
+    def _response(self, message: sip.Message) -> None:
+        _, method = message.cseq
+        if message.status < 200:
+            return
+        if method == "REGISTER":
+            for gateway in self.gateways.by_name.values():
+                if gateway.call_id == message.call_id:
+                    gateway.answered(message)
+        elif method == "BYE":
+            call = self.core.ending.pop((message.call_id, message.from_tag), None)
+            if call:
+                call.bye_answered()
+
+    def _request(self, request: sip.Message, source: tuple[str, int]) -> None:
+        sip.stamp_via(request, source)
+        handler = getattr(self, f"_{request.method.lower()}", None)
+        if handler is None:
+            self._reply(request, source, 501, "Not Implemented")
+        else:
+            handler(request, source)
+
+    def _reply(
+        self, request: sip.Message, source: tuple[str, int], status: int, reason: str, **more: str
+    ) -> None:
+        response = sip.respond(request, status, reason, to_tag=sip.new_tag())
+        for name, value in more.items():
+            response.add(name.replace("_", "-"), value)
+        response.add("User-Agent", self._agent)
+        if status == 503:
+            response.add("Retry-After", _RETRY_AFTER)
+        self.send(response.build(), sip.reply_address(request, source))
+
+    def _options(self, request: sip.Message, source: tuple[str, int]) -> None:
+        # 1.10.12: as busy as an INVITE would find it; the rate limit alone does not show here.
+        if self.core.busy():
+            self._reply(request, source, *_PAUSED)
+        else:
+            self._reply(request, source, 200, "OK", Allow="INVITE, ACK, BYE, CANCEL, OPTIONS")
+
+    def _register(self, request: sip.Message, source: tuple[str, int]) -> None:
+        if self.core.busy():
+            self._reply(request, source, *_PAUSED)
+            return
+        header = request.get("Authorization")
+        directory = self.core.tree.section("directory")
+        if self.settings.get("accept-blind-reg") != "true" and not (
+            header and digest.verify(header, "REGISTER", directory)
+        ):
+            realm = sip.Uri.parse(request.get("To")).host
+            status = (403, "Forbidden") if header else (401, "Unauthorized")
+            extra = {} if header else {"WWW_Authenticate": digest.challenge(realm)}
+            self._reply(request, source, *status, **extra)
+            if header and self.settings.get("log-auth-failures") == "true":
+                log.warning("SIP auth failure (REGISTER) on sofia profile '%s' from ip %s",
+                            self.name, source[0])  # fmt: skip
+            return
+        expires = int(
+            request.get("Expires") or sip.parameter(request.get("Contact"), "expires") or 3600
+        )
+        user = str(sip.Uri.parse(request.get("To")).user)
+        self.core.registrations[user] = (request.get("Contact"), time.time() + expires)
+        self._reply(
+            request, source, 200, "OK", Contact=request.get("Contact"), Expires=str(expires)
+        )
+
+    def _invite(self, request: sip.Message, source: tuple[str, int]) -> None:
+        if request.to_tag:
+            self._reinvite(request, source)
+            return
+        for call in self.calls():
+            if call.invite.call_id == request.call_id and call.invite.branch == request.branch:
+                call.repeat()
+                return
+        refused = self._refusal(request, source)
+        if refused:
+            status, reason, extra = refused
+            self.failed_in += 1
+            self._reply(request, source, status, reason, **extra)
+            return
+        self.calls_in += 1
+        number = sip.Uri.parse(request.uri).user
+        call = Call(self.name, request, source, self.contact, self.send, number,
+                    self.core.next_rtp_port())  # fmt: skip
+        self.core.add(call)
+        call.provisional(100, "Trying")
+        task = asyncio.ensure_future(self._run(call))
+        self.core.tasks.add(task)
+        task.add_done_callback(self.core.tasks.discard)
+
+    def _refusal(
+        self, request: sip.Message, source: tuple[str, int]
+    ) -> tuple[int, str, dict[str, str]] | None:
+        """Why a new INVITE is refused, None when it is welcome."""
+        if self.core.busy() or self.core.over_rate():
+            return (*_PAUSED, {})
+        access = self.settings.get("apply-inbound-acl")
+        trusted = bool(access) and self.core.acl.allows(source[0], access or "")
+        if trusted:
+            return None
+        if self.settings.get("auth-calls") == "true":
+            header = request.get("Proxy-Authorization")
+            if header and digest.verify(header, "INVITE", self.core.tree.section("directory")):
+                return None
+            if header:
+                if self.settings.get("log-auth-failures") == "true":
+                    log.warning("SIP auth failure (INVITE) on sofia profile '%s' from ip %s",
+                                self.name, source[0])  # fmt: skip
+                return 403, "Forbidden", {}
+            realm = sip.Uri.parse(request.get("To")).host
+            return (
+                407,
+                "Proxy Authentication Required",
+                {"Proxy_Authenticate": digest.challenge(realm)},
+            )
+        return (403, "Forbidden", {}) if access else None
+
+    async def _run(self, call: Call) -> None:
+        """Walk through the dialplan's applications; the call ends when they do."""
+        fields = {
+            "destination_number": call.destination,
+            "caller_id_number": call.caller,
+            "network_addr": call.source[0],
+        }
+        context = self.settings.get("context", "default")
+        actions = dialplan.route(self.core.tree.section("dialplan"), context, fields)
+        if not actions:
+            self._refuse(call, 404, "Not Found")
+            return
+        for action in actions:
+            if call.ended:
+                return
+            match action.application:
+                case "answer":
+                    self._answer(call)
+                case "ring_ready" | "pre_answer":
+                    call.provisional(180, "Ringing")
+                case "respond":
+                    status, _, reason = action.data.partition(" ")
+                    self._refuse(call, int(status), reason or "Refused")
+                    return
+                case "sleep":
+                    await asyncio.sleep(int(action.data or 0) / 1000)
+                case "hangup":
+                    break
+                case holding if holding in _HOLDING:
+                    self._answer(call)
+                    return
+        if not call.ended:
+            await self._end(call)
+
+    def _answer(self, call: Call) -> None:
+        if not call.answered and not call.ended:
+            call.answer(self._sdp(call))
+
+    def _refuse(self, call: Call, status: int, reason: str) -> None:
+        self.failed_in += 1
+        self.core.remove(call)
+        call.refuse(status, reason)
+
+    async def _end(self, call: Call) -> None:
+        if call.answered:
+            await self.core.hang_up(call, reason='Q.850;cause=16;text="NORMAL_CLEARING"')
+        else:
+            self._refuse(call, 480, "Temporarily Unavailable")
+
+    def _sdp(self, call: Call) -> bytes:
+        address = self.settings.get("ext-rtp-ip") or self.settings.get("rtp-ip", "127.0.0.1")
+        stamp = int(call.created)
+        return (
+            f"v=0\r\no=FreeSWITCH {stamp} {stamp + 1} IN IP4 {address}\r\ns=FreeSWITCH\r\n"
+            f"c=IN IP4 {address}\r\nt=0 0\r\nm=audio {call.rtp_port} RTP/AVP 8 101\r\n"
+            "a=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\na=sendrecv\r\n"
+        ).encode()
+
+    def _of_dialog(self, request: sip.Message) -> Call | None:
+        return self.core.dialogs.get((request.call_id, request.to_tag))
+
+    def _reinvite(self, request: sip.Message, source: tuple[str, int]) -> None:
+        call = self._of_dialog(request)
+        if call is None:
+            self._reply(request, source, 481, "Call Does Not Exist")
+            return
+        response = sip.respond(request, 200, "OK")
+        response.add("Contact", f"<{self.contact}>")
+        response.add("Content-Type", "application/sdp")
+        response.body = self._sdp(call)
+        self.send(response.build(), sip.reply_address(request, source))
+
+    def _ack(self, request: sip.Message, source: tuple[str, int]) -> None:
+        call = self._of_dialog(request)
+        if call:
+            call.acknowledged()
+
+    def _bye(self, request: sip.Message, source: tuple[str, int]) -> None:
+        call = self._of_dialog(request)
+        if call is None:
+            self._reply(request, source, 481, "Call Does Not Exist")
+            return
+        call.drop()
+        self.core.remove(call)
+        response = sip.respond(request, 200, "OK")
+        self.send(response.build(), sip.reply_address(request, source))
+
+    def _cancel(self, request: sip.Message, source: tuple[str, int]) -> None:
+        for call in self.calls():
+            if call.invite.call_id == request.call_id and not call.answered:
+                self._reply(request, source, 200, "OK")
+                self._refuse(call, 487, "Request Terminated")
+                return
+        self._reply(request, source, 481, "Call/Transaction Does Not Exist")

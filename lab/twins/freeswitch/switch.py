@@ -1,0 +1,133 @@
+"""The switch: its profiles, how it stops, its log file."""
+
+import asyncio
+import logging
+import xml.etree.ElementTree as ET
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from core import Core
+from sofia import Profile
+
+log = logging.getLogger("freeswitch")
+_SHUTDOWN = 'SIP;cause=701;text="SYSTEM_SHUTDOWN"'
+_STOP_SECONDS = 2.0
+
+
+class Switch:
+    """One FreeSWITCH: start profiles, stop them, stop all."""
+
+    # What the packages of a plain installation bring.
+    known_modules = frozenset(
+        (
+            "mod_console",
+            "mod_logfile",
+            "mod_event_socket",
+            "mod_commands",
+            "mod_dptools",
+            "mod_dialplan_xml",
+            "mod_sofia",
+            "mod_loopback",
+            "mod_conference",
+            "mod_local_stream",
+            "mod_tone_stream",
+            "mod_opus",
+            "mod_json_cdr",
+            "mod_xml_curl",
+            "mod_callcenter",
+            "mod_hash",
+            "mod_expr",
+            "mod_esf",
+            "mod_sndfile",
+            "mod_native_file",
+            "mod_spandsp",
+        )
+    )
+
+    def __init__(self, core: Core, rotate_log: Callable[[], None]) -> None:
+        self.core = core
+        self.profiles: dict[str, Profile] = {}
+        self.cancelled = asyncio.Event()
+        self.stopped = asyncio.Event()
+        self.rotate_log = rotate_log
+        self.reopen_event_socket: Callable[[], Awaitable[None]]
+
+    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run something beside the command that asked for it."""
+        task: asyncio.Task[Any] = asyncio.ensure_future(work)
+        self.core.tasks.add(task)
+        task.add_done_callback(self.core.tasks.discard)
+
+    def profile_element(self, name: str) -> ET.Element | None:
+        sofia = self.core.tree.configuration("sofia.conf")
+        if sofia is None:
+            return None
+        return sofia.find(f"./profiles/profile[@name='{name}']")
+
+    async def start_all(self) -> None:
+        """Start every profile of sofia.conf; one that cannot bind is logged and left out."""
+        sofia = self.core.tree.configuration("sofia.conf")
+        for element in sofia.findall("./profiles/profile") if sofia is not None else ():
+            await self.start_profile(element.get("name", ""))
+
+    async def start_profile(self, name: str) -> bool:
+        """Open one profile's socket; False when the tree has no such profile or it cannot bind."""
+        element = self.profile_element(name)
+        if element is None:
+            return False
+        try:
+            profile = Profile(self.core, name, element)
+            await profile.open()
+        except (OSError, ValueError) as err:
+            log.error("Error Creating SIP UA for profile: %s (%s)", name, err)
+            return False
+        self.profiles[name] = profile
+        log.info("profile %s listens on %s:%d", name, *profile.bound)
+        return True
+
+    async def stop_profile(self, profile: Profile, reason: str, start_after: float | None) -> None:
+        """Hang up a profile's calls and close it; start it again after so many seconds."""
+        await self.core.hang_up(*profile.calls(), reason=reason)
+        self.profiles.pop(profile.name, None)
+        profile.close()
+        if start_after is not None:
+            await asyncio.sleep(start_after)
+            await self.start_profile(profile.name)
+
+    async def stop_when_empty(self, how: str) -> None:
+        """`elegant` goes on accepting calls, `asap` refuses them; both end at zero calls."""
+        self.core.stopping = how
+        if how == "asap":
+            self.core.paused_inbound = self.core.paused_outbound = True
+        self.core.emptied.clear()
+        self.cancelled.clear()
+        self.core.look_if_empty()
+        waits = [
+            asyncio.ensure_future(event.wait()) for event in (self.core.emptied, self.cancelled)
+        ]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        if not self.cancelled.is_set():
+            self.stop_now()
+
+    def stop_now(self) -> None:
+        """End every call with 701 and exit."""
+        if self.core.stopping != "now":
+            self.core.stopping = "now"
+            self.spawn(self._stop())
+
+    async def _stop(self) -> None:
+        calls = list(self.core.calls.values())
+        log.info("shutting down, %d calls are hung up", len(calls))
+        if calls:
+            hanging_up = asyncio.ensure_future(self.core.hang_up(*calls, reason=_SHUTDOWN))
+            await asyncio.wait([hanging_up], timeout=_STOP_SECONDS)
+        for profile in self.profiles.values():
+            profile.close()
+        self.stopped.set()
+
+
+def log_file(directory: Path) -> Path:
+    return directory / "freeswitch.log"
