@@ -1,0 +1,8 @@
+include:
+  - freeswitch.configured
+
+FreeSWITCH running:
+  freeswitch.running:
+    - name: freeswitch
+    - require:
+      - freeswitch: FreeSWITCH configured
