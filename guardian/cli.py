@@ -1,7 +1,8 @@
 """The commands, thin: each one is a pipeline kept elsewhere and imported when it is asked for."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from guardian.errors import EXIT_CODES, INTERRUPTED, GuardianError, UsageError
 
 if TYPE_CHECKING:
     from guardian.config import Config, Workspace
+    from guardian.deploy import Pipeline
 
 # Groups that live elsewhere: name -> (module, attribute, short help). They cost nothing until used.
 _LAZY = {"lab": ("lab.cli", "lab", "The lab: a small voice region on this machine.")}
@@ -93,6 +95,7 @@ def _open(ctx: click.Context, workspace: str) -> "tuple[Config, Workspace]":
     return loaded, loaded.workspace(workspace)
 
 
+_workspace = click.argument("workspace")
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")
 _only = click.option(
     "--only", type=click.Choice(["stacks", "fleet"]), help="Leave the other half alone."
@@ -100,20 +103,102 @@ _only = click.option(
 _yes = click.option("--yes", is_flag=True, help="Do not ask before applying.")
 
 
-def _command(**options: Any) -> Callable[[Callable[..., int]], click.Command]:
-    """A command on one workspace whose function returns the exit code."""
+@main.command()
+@_workspace
+@_only
+@_as_json
+@click.pass_context
+def plan(ctx: click.Context, workspace: str, only: str | None, as_json: bool) -> None:
+    """Show what a deploy would do, and to how many calls."""
+    with _pipeline(ctx, workspace, as_json) as pipeline:
+        pipeline.only = only
+        ctx.exit(pipeline.plan())
 
-    def wrap(function: Callable[..., int]) -> click.Command:
-        @click.pass_context
-        def run(ctx: click.Context, /, workspace: str, **given: Any) -> None:
-            ctx.exit(function(*_open(ctx, workspace), **given))
 
-        run.__doc__ = function.__doc__
-        run.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
-        named = click.argument("workspace")(run)
-        return main.command(function.__name__, **options)(named)
+@main.command()
+@_workspace
+@_only
+@_yes
+@_as_json
+@click.pass_context
+def deploy(ctx: click.Context, workspace: str, only: str | None, yes: bool, as_json: bool) -> None:
+    """Deploy stacks, then nodes behind drains; drop no call."""
+    with _pipeline(ctx, workspace, as_json) as pipeline:
+        pipeline.only, pipeline.yes = only, yes
+        ctx.exit(pipeline.deploy())
 
-    return wrap
+
+@main.command()
+@_workspace
+@_yes
+@_as_json
+@click.pass_context
+def resume(ctx: click.Context, workspace: str, yes: bool, as_json: bool) -> None:
+    """Put back what a stopped run owes, then go on with it."""
+    with _pipeline(ctx, workspace, as_json) as pipeline:
+        pipeline.yes = yes
+        ctx.exit(pipeline.resume())
+
+
+@main.command()
+@_workspace
+@_as_json
+@click.pass_context
+def status(ctx: click.Context, workspace: str, as_json: bool) -> None:
+    """The last run: how far, who is out, who holds the lock."""
+    from guardian.deploy import describe
+
+    lines, data = describe(_open(ctx, workspace)[1])
+    click.echo(_line("status", data) if as_json else "\n".join(lines))
+
+
+@main.command()
+@_workspace
+@click.pass_context
+def stop(ctx: click.Context, workspace: str) -> None:
+    """Stop the deploy that runs; nodes in hand are put back."""
+    from guardian import lock, runs
+
+    directory = _open(ctx, workspace)[1].runs
+    run = runs.latest(directory)
+    if run is None or lock.holder(directory) is None:
+        raise GuardianError(f"no deploy of {workspace} is running here; nothing to stop")
+    runs.request_stop(run.path, lock.who())
+    click.echo(f"asked run {run.name} to stop; `guardian status {workspace}` shows when it has")
+
+
+@main.command(name="runs")
+@_workspace
+@_as_json
+@click.pass_context
+def runs_(ctx: click.Context, workspace: str, as_json: bool) -> None:
+    """The runs of a workspace, oldest first."""
+    from guardian import runs
+
+    for run in runs.every(_open(ctx, workspace)[1].runs):
+        begun = run.first("run") or {}
+        end = run.end or {"code": None, "why": "not ended"}
+        data = {"run": run.name, "by": begun.get("by"), "code": end["code"], "why": end["why"]}
+        code = "-" if end["code"] is None else end["code"]
+        text = f"{run.name}  exit {code!s:>3}  {begun.get('by', '')}  {end['why']}".rstrip()
+        click.echo(_line("run", data) if as_json else text)
+
+
+def _line(kind: str, data: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps({"v": 1, "type": kind, **data}, separators=(",", ":"))
+
+
+@contextmanager
+def _pipeline(ctx: click.Context, workspace: str, as_json: bool) -> "Iterator[Pipeline]":
+    from guardian.deploy import Pipeline
+    from guardian.ui import progress
+
+    config, found = _open(ctx, workspace)
+    interactive = sys.stdin.isatty() and sys.stderr.isatty() and not as_json
+    with progress.choose(as_json) as ui:
+        yield Pipeline(config, found, ui, interactive=interactive)
 
 
 if __name__ == "__main__":

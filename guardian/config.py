@@ -62,6 +62,7 @@ class Rollout:
     proxies: str = "sip"
     in_flight: int = 100
     headroom: int = 20
+    max_out: int = 25
     soak: float = 30.0
     poll: float = 2.0
     drain_deadline: float = 3600.0
@@ -234,7 +235,7 @@ def _rollout(entry: "_Reader | None", base: Rollout) -> Rollout:
     steps = ("drain", "capacity", "apply", "checks", "call")
     times = ("soak", "poll", *(f"{step}_deadline" for step in steps))
     choices = {"on_deadline": ("wait", "skip"), "sole_node": ("hold", "when_idle")}
-    entry.only("waves", "proxies", "in_flight", "headroom", *choices, *times)
+    entry.only("waves", "proxies", "in_flight", "headroom", "max_out", *choices, *times)
     found: dict[str, Any] = {}
     for key, reader in entry.entries():
         if key in times:
@@ -245,14 +246,11 @@ def _rollout(entry: "_Reader | None", base: Rollout) -> Rollout:
             found[key] = reader.text()
         elif key == "waves":
             found[key] = tuple(item.number(1, 100) for item in reader.items())
-            if (
-                not found[key]
-                or sorted(set(found[key])) != list(found[key])
-                or found[key][-1] != 100
-            ):
+            if not found[key] or found[key] != tuple(sorted({*found[key], 100})):
                 reader.fail("waves grow and end at 100, such as [5, 25, 100]")
         else:
-            found[key] = reader.number(1, 1000) if key == "in_flight" else reader.number(0, 90)
+            low, high = {"in_flight": (1, 1000), "headroom": (0, 90), "max_out": (1, 90)}[key]
+            found[key] = reader.number(low, high)
     return replace(base, **found)
 
 

@@ -3,6 +3,7 @@ one before it by its SHA-256. What happened is the fold of its lines; values are
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -55,6 +56,7 @@ class Journal:
     def __init__(self, path: Path, run: str, clock: Callable[[], float]) -> None:
         self.path, self.run, self._clock = path, run, clock
         self._seq, self._previous = 0, ""
+        self._adding = threading.Lock()
         self.entries: list[Entry] = []
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if path.exists():
@@ -64,8 +66,12 @@ class Journal:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         _sync_directory(path.parent)
 
-    def add(self, kind: str, **fields: Any) -> Entry:
+    def add(self, kind: str, /, **fields: Any) -> Entry:
         """Append one entry and wait for the disk; GuardianError when the disk refuses it."""
+        with self._adding:
+            return self._add(kind, fields)
+
+    def _add(self, kind: str, fields: Entry) -> Entry:
         entry = {
             "v": VERSION,
             "seq": self._seq + 1,

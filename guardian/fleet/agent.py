@@ -19,14 +19,14 @@ import threading
 from collections.abc import Callable
 from typing import Any, TextIO
 
-import salt.client  # type: ignore[import-untyped]
-import salt.config  # type: ignore[import-untyped]
-import salt.exceptions  # type: ignore[import-untyped]
-import salt.key  # type: ignore[import-untyped]
-import salt.loader  # type: ignore[import-untyped]
-import salt.utils.args  # type: ignore[import-untyped]
-import salt.utils.event  # type: ignore[import-untyped]
-import salt.version  # type: ignore[import-untyped]
+import salt.client
+import salt.config
+import salt.exceptions
+import salt.key
+import salt.loader
+import salt.utils.args
+import salt.utils.event
+import salt.version
 
 _COMMENT = 500
 _DETAIL = 20
@@ -148,6 +148,8 @@ def trim(value: Any) -> Any:
 
     A diff of a file may hold a secret, so of changes only their keys and the disruption travel.
     """
+    if isinstance(value, dict) and "jid" in value and "return" in value:
+        return {"return": trim(value["return"]), "retcode": value.get("retcode", 0)}
     if not isinstance(value, dict) or not value or not all("_|-" in key for key in value):
         return value
     return {

@@ -1,0 +1,314 @@
+"""A deployment as a pipeline: lock, journal, stacks, survey, rollout, last screen."""
+
+import platform
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from guardian import lock, runs
+from guardian.config import Config, Workspace
+from guardian.errors import (
+    APPROVAL,
+    CHANGES,
+    FAILED,
+    HALTED,
+    INTERRUPTED,
+    OK,
+    GuardianError,
+)
+from guardian.fleet.drive import Drive, replay
+from guardian.fleet.master import Jids, Master
+from guardian.fleet.rollout import HELD, Note, Rollout
+from guardian.fleet.survey import survey
+from guardian.journal import Journal
+from guardian.stacks.apply import Stacks, shown
+from guardian.ui import summary
+from guardian.ui.progress import Progress
+
+
+@dataclass
+class Pipeline:
+    """What every step of a run needs. `only` is stacks, fleet or both (None)."""
+
+    config: Config
+    workspace: Workspace
+    ui: Progress
+    only: str | None = None
+    yes: bool = False
+    interactive: bool = False
+    interrupted: str = ""
+    done: dict[str, str] = field(default_factory=dict)
+    _stacks: Stacks | None = None
+
+    # plan
+
+    def plan(self) -> int:
+        """Show what a deploy would do; nothing is changed and nothing is recorded."""
+        work = self.workspace.runs / f".plan-{time.time_ns()}"
+        changes, note, nodes = False, "", None
+        counts: dict[str, str] = {}
+        try:
+            if self.only != "fleet":
+                changes, note = self._plan_stacks(work, counts)
+            if self.only != "stacks":
+                jids = Jids(time.time)
+                with Master(self.workspace.master.agent(), jids) as master:
+                    nodes = survey(master, jids, self.workspace.name, self.ui.say)
+                changes = changes or any(node.changes or node.debt for node in nodes)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        self.ui.result(
+            "plan",
+            summary.plan(self.workspace.name, counts, nodes, note if nodes is not None else ""),
+            workspace=self.workspace.name,
+            stacks=counts,
+            nodes=[vars(node) for node in nodes or []],
+        )
+        return CHANGES if changes else OK
+
+    def _plan_stacks(self, work: Path, counts: dict[str, str]) -> tuple[bool, str]:
+        stacks = self._new_stacks(work)
+        changes = False
+        for level in stacks.levels():
+            unknown = stacks.unknown(level)
+            counts.update(dict.fromkeys(unknown, "unknown until what it reads from exists"))
+            planned = stacks.plan([name for name in level if name not in unknown])
+            counts.update({name: str(found) for name, (_, found) in planned.items()})
+            changes = changes or bool(unknown) or any(found for _, found in planned.values())
+        note = "nodes are shown as pillar is now; outputs of changed stacks come on top"
+        return changes, note if changes else ""
+
+    # deploy and resume
+
+    def deploy(self) -> int:
+        """A new run from the start."""
+        with lock.held(self.workspace.runs, self.workspace.name, "deploy"), self._signals():
+            self._nothing_owed()
+            path = runs.create(self.workspace.runs)
+            journal = Journal(path / "journal.jsonl", path.name, time.time)
+            journal.add(
+                "run",
+                workspace=self.workspace.name,
+                only=self.only,
+                by=lock.who(),
+                commit=self._commit(),
+                python=platform.python_version(),
+            )
+            return self._guarded(path, journal, self._all)
+
+    def resume(self) -> int:
+        """Go on with the last run from its last line."""
+        with lock.held(self.workspace.runs, self.workspace.name, "resume"), self._signals():
+            run = runs.latest(self.workspace.runs)
+            if run is None or run.finished:
+                self.ui.result("end", [f"nothing to resume in {self.workspace.name}"], code=OK)
+                return OK
+            (run.path / "stop").unlink(missing_ok=True)
+            self.only = (run.first("run") or {}).get("only")
+            journal = Journal(run.journal, run.name, time.time)
+            rolling = run.first("fleet") is not None
+            journal.add("resume", by=lock.who())
+            return self._guarded(run.path, journal, self._go_on if rolling else self._all)
+
+    def _guarded(self, path: Path, journal: Journal, work: "_Work") -> int:
+        """Run it, record how it ended, and show the last screen whatever happened."""
+        begun, rollout, why = time.monotonic(), [Rollout("", [], self.workspace.rollout)], ""
+        try:
+            code = work(path, journal, rollout)
+            why = rollout[0].halted
+            if code == HALTED and not why:
+                held = [one for one in rollout[0].tracks.values() if one.step == HELD]
+                why = f"{len(held)} held: {held[0].node.minion}: {held[0].detail}" if held else ""
+        except GuardianError as error:
+            begun_rolling = bool(rollout[0].tracks)
+            code = HALTED if begun_rolling and error.code == FAILED else error.code
+            why = str(error)
+            for problem in getattr(error, "problems", [])[1:]:
+                self.ui.say(problem)
+        seconds = time.monotonic() - begun
+        if code != APPROVAL or rollout[0].tracks:
+            journal.add("end", code=code, why=why, seconds=round(seconds, 1))
+        else:
+            journal.add("end", code=code, why="not approved", seconds=round(seconds, 1))
+        journal.close()
+        facts = {"code": code, "why": why, "seconds": seconds, "stacks": self.done}
+        self.ui.result(
+            "end",
+            summary.end(self.workspace.name, path.name, rollout[0], facts),
+            workspace=self.workspace.name,
+            run=path.name,
+            **{**facts, "seconds": round(seconds, 1)},
+            **summary.numbers(rollout[0]),
+        )
+        if code != INTERRUPTED:
+            shutil.rmtree(path / "work", ignore_errors=True) if not _kept(path) else None
+        return code
+
+    def _all(self, path: Path, journal: Journal, rollout: list[Rollout]) -> int:
+        if self.only != "fleet":
+            self._apply_stacks(path, journal)
+        if self.only == "stacks":
+            return OK
+        with self._master() as (master, jids):
+            nodes = survey(master, jids, self.workspace.name, self.ui.say)
+            if self.interrupted:
+                raise GuardianError(self.interrupted, INTERRUPTED)
+            work = [node for node in nodes if node.changes or node.debt]
+            if work:
+                self.ui.result(
+                    "fleet",
+                    summary.plan(self.workspace.name, {}, nodes, ""),
+                    nodes=[vars(node) for node in nodes],
+                )
+                self._approve(f"Roll {len(work)} of {len(nodes)} nodes?")
+            drive = Drive(master, journal, jids, time.time, self._show)
+            drive.begin(nodes, self.workspace.rollout)
+            rollout[0] = drive.rollout
+            return self._code(drive.run(lambda: self._stop(path)))
+
+    def _go_on(self, path: Path, journal: Journal, rollout: list[Rollout]) -> int:
+        with self._master() as (master, jids):
+            drive = Drive(master, journal, jids, time.time, self._show)
+            drive.resume()
+            rollout[0] = drive.rollout
+            return self._code(drive.run(lambda: self._stop(path)))
+
+    def _apply_stacks(self, path: Path, journal: Journal) -> None:
+        stacks = self._new_stacks(path / "work")
+        for level in stacks.levels():
+            planned = stacks.plan(level)
+            journal.add("plan", stacks=shown(planned))
+            changed = {name: counts for name, (_, counts) in planned.items() if counts}
+            if changed:
+                what = "; ".join(f"{name}: {counts}" for name, counts in changed.items())
+                self._approve(f"Apply {what}?")
+            journal.add("apply", stacks=sorted(changed))
+            moved = stacks.apply(planned)
+            journal.add("applied", stacks=sorted(planned), outputs_moved=sorted(moved))
+            for name, (root, counts) in planned.items():
+                self.done[name] = str(counts)
+                root.discard()
+            if self.interrupted:
+                raise GuardianError(self.interrupted, INTERRUPTED)
+
+    # small parts
+
+    def _new_stacks(self, work: Path) -> Stacks:
+        self._stacks = Stacks(self.config, self.workspace, work, self._commit(), self.ui.stack)
+        return self._stacks
+
+    def _approve(self, question: str) -> None:
+        if self.yes:
+            return
+        if not self.interactive:
+            raise GuardianError(f"{question} Say --yes, or run it on a terminal", APPROVAL)
+        if not self.ui.ask(question):
+            raise GuardianError("not approved; nothing more was changed", APPROVAL)
+
+    @contextmanager
+    def _master(self) -> Iterator[tuple[Master, Jids]]:
+        jids = Jids(time.time)
+        with Master(self.workspace.master.agent(), jids) as master:
+            yield master, jids
+
+    def _show(self, note: Note, rollout: Rollout) -> None:
+        if note.minion:
+            self.ui.node(note.minion, note.step, note.detail)
+        else:
+            self.ui.say(f"{note.step}: {note.detail}")
+
+    def _stop(self, path: Path) -> str | None:
+        return self.interrupted or runs.stop_requested(path)
+
+    def _code(self, rollout: Rollout) -> int:
+        if rollout.halted:
+            return INTERRUPTED if rollout.halted == self.interrupted else HALTED
+        return HALTED if any(one.step == HELD for one in rollout.tracks.values()) else OK
+
+    def _nothing_owed(self) -> None:
+        """A new run must not bury what an unfinished one owes."""
+        run = runs.latest(self.workspace.runs)
+        if run is None or run.finished or run.first("fleet") is None:
+            return
+        rollout, _, _ = replay(run.name, run.entries)
+        owing = sorted(one.node.minion for one in rollout.tracks.values() if summary.owed(one))
+        if owing:
+            raise GuardianError(
+                f"run {run.name} is not finished and left {', '.join(owing)} out of service; "
+                f"`guardian resume {self.workspace.name}` puts back and goes on",
+                HALTED,
+            )
+
+    def _commit(self) -> str:
+        try:
+            found = subprocess.run(
+                ["git", "-C", str(self.config.root), "rev-parse", "HEAD"],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return "unknown"
+        return found.stdout.strip()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """First signal: stop starting, end what runs. Second: leave; resume goes on from there."""
+
+        def on_signal(number: int, _: Any) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = f"interrupted ({signal.Signals(number).name})"
+            if self._stacks is not None:
+                self._stacks.interrupt()
+
+        with ExitStack() as stack:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                stack.callback(signal.signal, number, signal.signal(number, on_signal))
+            yield
+
+
+_Work = Callable[[Path, Journal, list[Rollout]], int]
+
+
+def _kept(path: Path) -> bool:
+    """A state that could not be written lies in the run's directory and must stay."""
+    return any(path.glob("work/*/errored.tfstate"))
+
+
+def describe(workspace: Workspace) -> tuple[list[str], dict[str, Any]]:
+    """The last run of a workspace from its journal: lines, and the same as data."""
+    run = runs.latest(workspace.runs)
+    holder = lock.holder(workspace.runs)
+    if run is None:
+        return [f"{workspace.name}: never deployed from here"], {"run": None, "locked_by": holder}
+    rollout = replay(run.name, run.entries)[0] if run.first("fleet") else None
+    end = run.end
+    if end is not None:
+        seconds = float(end["seconds"])
+        facts = {"code": end["code"], "why": end["why"], "seconds": seconds}
+        lines = summary.end(workspace.name, run.name, rollout, facts)[1:]
+    else:
+        code = OK if holder else INTERRUPTED
+        seconds = run.entries[-1]["ts"] - run.entries[0]["ts"]
+        lines = summary.end(workspace.name, run.name, rollout, {"code": code, "seconds": seconds})[
+            1:
+        ]
+        doing = f"running, held by {holder}" if holder else "killed; nobody holds the lock"
+        lines[0] = f"deploy {workspace.name}: {doing}   (run {run.name})"
+    if holder and end is not None:
+        lines.append(f"  locked by {holder}")
+    data = {
+        "run": run.name,
+        "locked_by": holder,
+        "code": end["code"] if end else None,
+        **summary.numbers(rollout),
+    }
+    return lines, data

@@ -1,0 +1,185 @@
+"""Drives a rollout: journals each event before it is fed and each call before it is made.
+
+The journal alone is enough to go on: replayed events give the machine, and a call whose intent has
+no outcome is looked up by its job id before anything is done again.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from guardian.config import Rollout as Settings
+from guardian.fleet.checks import change, read
+from guardian.fleet.master import Jids, Job, Link, Outcome
+from guardian.fleet.rollout import APPLY, Call, Event, Node, Note, Rollout
+from guardian.fleet.survey import OWNER
+from guardian.journal import Entry, Journal
+
+
+@dataclass(frozen=True)
+class _Flight:
+    """A published job: the call it serves and what it is for."""
+
+    call: Call
+    purpose: str  # call, retry, attached, recheck
+
+
+class Drive:
+    """One rollout over one master. `clock` gives seconds since the epoch."""
+
+    def __init__(
+        self,
+        link: Link,
+        journal: Journal,
+        jids: Jids,
+        clock: Callable[[], float],
+        show: Callable[[Note, Rollout], None] = lambda note, rollout: None,
+    ) -> None:
+        self._link, self._journal, self._jids = link, journal, jids
+        self._clock, self._show = clock, show
+        self._flights: dict[str, _Flight] = {}
+        self._resuming = False
+        self._repeated: set[str] = set()
+        self.rollout = Rollout("", [], Settings())
+
+    def begin(self, nodes: list[Node], settings: Settings) -> None:
+        """Freeze the list of nodes and start."""
+        entry = self._journal.add(
+            "fleet", nodes=[asdict(node) for node in nodes], settings=asdict(settings)
+        )
+        self.rollout = _rollout(self._journal.run, entry)
+        self._feed(Event("begin", self._clock()))
+
+    def resume(self) -> None:
+        """Rebuild the machine from the journal, then settle every call that has no outcome."""
+        self._resuming = True
+        self.rollout, calls, jids = replay(self._journal.run, self._journal.entries)
+        self.rollout.notes.clear()
+        kind = "resume" if self._begun() else "begin"
+        self._feed(Event(kind, self._clock()))
+        for call in calls.values():
+            track = self.rollout.tracks[call.minion]
+            waiting = tuple(sorted(track.waiting)) if track.key == call.key else ()
+            if not waiting:
+                continue
+            jid = jids.get(call.key)
+            if jid is None or call.step != APPLY:
+                # Never published, or harmless to publish again.
+                self._dispatch(call, waiting, "call")
+            else:
+                self._flights[jid] = _Flight(call, "attached")
+                self._link.attach(_job(call, jid, waiting))
+
+    def run(self, stop: Callable[[], str | None]) -> Rollout:
+        """Until nothing is left to do, or it halted and what was in flight has ended."""
+        rollout = self.rollout
+        while not rollout.finished:
+            if not rollout.halted and (why := stop()):
+                self._feed(Event("stop", self._clock(), data={"why": why}))
+                continue
+            due = rollout.next_due()
+            now = self._clock()
+            if due is not None and due <= now:
+                self._feed(Event("tick", now))
+                continue
+            for outcome in self._link.poll(min(0.5, due - now) if due is not None else 0.5):
+                self._outcome(outcome)
+        return rollout
+
+    def _begun(self) -> bool:
+        return any(entry["type"] == "event" for entry in self._journal.entries)
+
+    def _feed(self, event: Event) -> None:
+        self._journal.add("event", **_thin(event))
+        calls = self.rollout.handle(event)
+        for note in self.rollout.notes:
+            self._show(note, self.rollout)
+        self.rollout.notes.clear()
+        for call in calls:
+            self._dispatch(call, call.targets, "call")
+
+    def _dispatch(self, call: Call, targets: tuple[str, ...], purpose: str) -> None:
+        jid = self._jids.new()
+        self._journal.add("intent", key=call.key, jid=jid, targets=list(targets), purpose=purpose)
+        self._flights[jid] = _Flight(call, purpose)
+        job = _job(call, jid, targets)
+        if purpose == "recheck":
+            job = Job(jid, targets, "state.apply", (), {"test": True}, call.cap)
+        self._link.submit(job)
+
+    def _outcome(self, outcome: Outcome) -> None:
+        flight = self._flights.get(outcome.jid)
+        if flight is None:
+            return
+        call, one = flight.call, (outcome.minion,)
+        if flight.purpose == "recheck":
+            self._rechecked(call, outcome)
+        elif outcome.known:
+            self._return(call, outcome)
+        elif call.step == APPLY:
+            # Never run again blindly: ask what is left to change first.
+            self._dispatch(call, one, "recheck")
+        elif flight.purpose == "call":
+            self._dispatch(call, one, "retry")
+        else:
+            self._return(call, outcome)
+
+    def _rechecked(self, call: Call, outcome: Outcome) -> None:
+        found = change(outcome.value) if outcome.known else None
+        if found is not None and not found.problem and not found.busy and not found.changes:
+            self._feed(self._event(call, outcome.minion, True, True, {"recovered": True}))
+        elif found is not None and found.busy:
+            self._dispatch(call, (outcome.minion,), "recheck")
+        elif found is not None and self._resuming and call.key not in self._repeated:
+            self._repeated.add(call.key)
+            self._dispatch(call, (outcome.minion,), "attached")
+        else:
+            why = f"{found.changes} changes are left" if found else "no answer"
+            data = {"why": f"its return was lost and a test run says: {why}"}
+            self._feed(self._event(call, outcome.minion, False, False, data))
+
+    def _return(self, call: Call, outcome: Outcome) -> None:
+        reading = read(call.fun, outcome)
+        self._feed(self._event(call, outcome.minion, reading.known, reading.ok, dict(reading.data)))
+
+    def _event(self, call: Call, minion: str, known: bool, ok: bool, data: dict[str, Any]) -> Event:
+        return Event("returned", self._clock(), call.key, minion, known, ok, data)
+
+
+def replay(run: str, entries: list[Entry]) -> tuple[Rollout, dict[str, Call], dict[str, str]]:
+    """The machine as the journal left it, its calls by key, and the last job id of each call."""
+    rollout = Rollout(run, [], Settings())
+    calls: dict[str, Call] = {}
+    jids: dict[str, str] = {}
+    for entry in entries:
+        if entry["type"] == "fleet":
+            rollout = _rollout(run, entry)
+            calls, jids = {}, {}
+        elif entry["type"] == "event":
+            made = rollout.handle(_event(entry))
+            calls.update((call.key, call) for call in made)
+        elif entry["type"] == "intent" and entry["purpose"] in ("call", "attached"):
+            jids[entry["key"]] = entry["jid"]
+    return rollout, calls, jids
+
+
+def _job(call: Call, jid: str, targets: tuple[str, ...]) -> Job:
+    return Job(jid, targets, call.fun, call.args, call.kwargs, call.cap)
+
+
+def _rollout(run: str, entry: Entry) -> Rollout:
+    nodes = [Node(**{**node, "why": tuple(node["why"])}) for node in entry["nodes"]]
+    settings = Settings(**{**entry["settings"], "waves": tuple(entry["settings"]["waves"])})
+    return Rollout(f"{OWNER}{run}", nodes, settings)
+
+
+def _thin(event: Event) -> dict[str, Any]:
+    """Only what is not a default: most of a journal is events."""
+    every = {one.name: getattr(event, one.name) for one in fields(event)}
+    defaults: dict[str, Any] = {"key": "", "target": "", "known": True, "ok": True, "data": {}}
+    return {name: value for name, value in every.items() if value != defaults.get(name)}
+
+
+def _event(entry: Entry) -> Event:
+    names = {one.name for one in fields(Event)}
+    return Event(**{name: value for name, value in entry.items() if name in names})

@@ -1,0 +1,422 @@
+"""The client of a master's agent: jobs under our own ids, and silence resolved to an answer.
+
+A job is published to a frozen list. What does not return is asked for: running (wait on),
+finished but lost (recovered from the master's or the minion's job cache), or UNKNOWN, which is
+never taken for success and never run again blindly.
+"""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from guardian.errors import FAILED, HALTED, GuardianError
+
+
+@dataclass(frozen=True)
+class Job:
+    """One function on a frozen list of minions; `cap` seconds after which it is given up."""
+
+    jid: str
+    targets: tuple[str, ...]
+    fun: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    cap: float = 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job on one minion; `known` is false for UNKNOWN, then `value` says why."""
+
+    jid: str
+    minion: str
+    known: bool
+    value: Any
+    retcode: int = 0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds between looks at the job cache, before asking after silence, for an answer to that;
+    and how many such questions may go unanswered."""
+
+    sweep: float = 5.0
+    silence: float = 10.0
+    answer: float = 6.0
+    misses: int = 5
+
+
+class Link(Protocol):
+    """What a deployment needs of a master; the simulator in the tests is another one."""
+
+    def minions(self) -> dict[str, list[str]]: ...
+    def submit(self, job: Job) -> None: ...
+    def attach(self, job: Job) -> None: ...
+    def poll(self, timeout: float) -> list[Outcome]: ...
+
+
+class Jids:
+    """Job ids in Salt's form (20 digits of UTC time), each one later than the last."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._last = clock, 0
+
+    def new(self) -> str:
+        now = self._clock()
+        stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime(now))
+        self._last = max(self._last + 1, int(f"{stamp}{int(now % 1 * 1e6):06d}"))
+        return str(self._last)
+
+
+@dataclass
+class _Watch:
+    """A job with minions that have not returned yet."""
+
+    job: Job
+    waiting: set[str]
+    since: float
+    ask_at: float
+    sweep_at: float
+    published: str = ""
+    misses: dict[str, int] = field(default_factory=dict)
+    absent: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class _Probe:
+    """A question about a job: is it running (find_job), or what did it return (cached)."""
+
+    watch: _Watch
+    waiting: set[str]
+    until: float
+    cached: bool
+
+
+class Master:
+    """A started agent. Not for several threads: one owner submits and polls."""
+
+    def __init__(
+        self, command: Sequence[str], jids: Jids, patience: Patience | None = None
+    ) -> None:
+        self._command, self._jids = _resolved(command), jids
+        self._patience = patience or Patience()
+        self._watches: dict[str, _Watch] = {}
+        self._probes: dict[str, _Probe] = {}
+        self._done: deque[Outcome] = deque()
+        self._numbers = 0
+        self._start()
+
+    def __enter__(self) -> "Master":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def minions(self) -> dict[str, list[str]]:
+        """Minion ids by the state of their key."""
+        found: dict[str, list[str]] = self._ask("minions")
+        return found
+
+    def submit(self, job: Job) -> None:
+        """Publish a job; its outcomes come from `poll`, one a minion, each exactly once."""
+        watch = self._watch(job, self._patience.silence)
+        self._publish(watch, job)
+
+    def attach(self, job: Job) -> None:
+        """Find out what became of a job that an earlier process may have published."""
+        self._watch(job, 0.0)
+
+    def poll(self, timeout: float) -> list[Outcome]:
+        """Outcomes so far, after at most `timeout` seconds; looks after silent jobs meanwhile."""
+        until = time.monotonic() + timeout
+        while True:
+            self._tend()
+            if self._done:
+                found = list(self._done)
+                self._done.clear()
+                return found
+            left = until - time.monotonic()
+            if left <= 0:
+                return []
+            self._take(min(left, 0.5))
+
+    def run(self, job: Job) -> dict[str, Outcome]:
+        """Publish one job and wait for all of it; outcomes by minion, every target named."""
+        self.submit(job)
+        found: dict[str, Outcome] = {}
+        while len(found) < len(job.targets):
+            for outcome in self.poll(5.0):
+                if outcome.jid == job.jid:
+                    found[outcome.minion] = outcome
+        return found
+
+    def close(self) -> None:
+        """Close the stream, on which the agent ends; kill what does not."""
+        if self._agent.stdin:
+            with_suppressed(self._agent.stdin.close)
+        try:
+            self._agent.wait(5)
+        except subprocess.TimeoutExpired:
+            self._agent.kill()
+            self._agent.wait()
+
+    # The stream
+
+    def _start(self, patience: float = 30.0) -> None:
+        self._lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._stderr: deque[str] = deque(maxlen=20)
+        package = str(Path(__file__).resolve().parent.parent.parent)
+        paths = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+        try:
+            self._agent = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                env={**os.environ, "PYTHONPATH": paths},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise GuardianError(f"master: {self._command[0]}: {error.strerror}") from None
+        threading.Thread(target=_read, args=(self._agent, self._lines), daemon=True).start()
+        lines = self._agent.stderr or ()
+        errors = threading.Thread(target=self._stderr.extend, args=(lines,), daemon=True)
+        errors.start()
+        until = time.monotonic() + patience
+        while True:
+            try:
+                message = self._lines.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                self._agent.kill()
+                raise GuardianError(
+                    f"master: no answer within {patience:g} s; {self._reach()}"
+                ) from None
+            if message is None:
+                errors.join(2)
+                why = self._stderr[-1].strip() if self._stderr else "the agent ended at once"
+                raise GuardianError(f"master unreachable: {why[:300]}; {self._reach()}")
+            if message.get("event") == "ready":
+                return
+
+    def _reach(self) -> str:
+        return f"try: {' '.join(self._command[:6])} …"
+
+    def _ask(self, operation: str, **fields: Any) -> Any:
+        """One request and its answer; events that come between are kept."""
+        self._numbers += 1
+        number = self._numbers
+        line = json.dumps({"id": number, "op": operation, **fields})
+        try:
+            assert self._agent.stdin is not None
+            self._agent.stdin.write(line + "\n")
+            self._agent.stdin.flush()
+        except OSError:
+            self._reconnect()
+            return self._ask(operation, **fields)
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            answer = self._take(1.0, number)
+            if answer is None:
+                continue
+            if answer.get("lost"):
+                return self._ask(operation, **fields)
+            if answer.get("ok"):
+                return answer["result"]
+            raise GuardianError(f"master: {operation}: {answer.get('error')}")
+        raise GuardianError(f"master: {operation}: no answer within 60 s")
+
+    def _take(self, timeout: float, number: int | None = None) -> dict[str, Any] | None:
+        """Handle one message; returned when it is the answer to request `number`."""
+        try:
+            message = self._lines.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if message is None:
+            self._reconnect()
+            return {"lost": True} if number is not None else None
+        if message.get("event") == "return":
+            self._returned(
+                str(message.get("jid")),
+                str(message.get("minion")),
+                message.get("value"),
+                message.get("retcode"),
+            )
+            return None
+        return message if number is not None and message.get("id") == number else None
+
+    def _reconnect(self) -> None:
+        """Start another agent; the job cache has what was missed."""
+        self.close()
+        for pause in (0, 1, 2, 4, 8, 15):
+            time.sleep(pause)
+            try:
+                self._start()
+            except GuardianError as error:
+                last = error
+            else:
+                for watch in self._watches.values():
+                    watch.sweep_at = 0
+                return
+        raise GuardianError(f"{last}; the link was lost, nothing more was started", HALTED)
+
+    # Jobs
+
+    def _watch(self, job: Job, silence: float) -> _Watch:
+        now = time.monotonic()
+        sweep = now + (self._patience.sweep if silence else 0)
+        watch = _Watch(job, set(job.targets), now, now + silence, sweep)
+        self._watches[job.jid] = watch
+        return watch
+
+    def _publish(self, watch: _Watch, job: Job) -> None:
+        # The same id twice runs once, so an answer that was lost may be asked for again.
+        for pause in (0.5, 2.0, None):
+            try:
+                self._ask(
+                    "publish",
+                    jid=job.jid,
+                    targets=list(job.targets),
+                    fun=job.fun,
+                    args=list(job.args),
+                    kwargs=job.kwargs,
+                )
+                watch.published = ""
+                return
+            except GuardianError as error:
+                if error.code != FAILED:
+                    raise
+                watch.published = str(error)
+                if pause is None:
+                    return
+                time.sleep(pause)
+
+    def _returned(self, jid: str, minion: str, value: Any, retcode: Any) -> None:
+        if (probe := self._probes.get(jid)) is not None:
+            if minion in probe.waiting:
+                probe.waiting.discard(minion)
+                self._answered(probe, minion, value)
+            return
+        watch = self._watches.get(jid)
+        # Late, doubled and foreign returns are nobody's.
+        if watch is None or minion not in watch.waiting:
+            return
+        self._settle(
+            watch, Outcome(jid, minion, True, value, retcode if isinstance(retcode, int) else 1)
+        )
+
+    def _settle(self, watch: _Watch, outcome: Outcome) -> None:
+        watch.waiting.discard(outcome.minion)
+        if not watch.waiting:
+            self._watches.pop(watch.job.jid, None)
+        self._done.append(outcome)
+
+    def _tend(self) -> None:
+        now = time.monotonic()
+        for watch in list(self._watches.values()):
+            if now >= watch.sweep_at:
+                watch.sweep_at = now + self._patience.sweep
+                self._sweep(watch)
+            if watch.waiting and now - watch.since > watch.job.cap:
+                for minion in sorted(watch.waiting):
+                    self._unknown(watch, minion, f"no return within {watch.job.cap:g} s")
+            elif watch.waiting and now >= watch.ask_at:
+                watch.ask_at = now + self._patience.silence + self._patience.answer
+                self._probe(watch, watch.waiting, cached=False)
+        for jid, probe in list(self._probes.items()):
+            if not probe.waiting or now >= probe.until:
+                del self._probes[jid]
+                for minion in sorted(probe.waiting):
+                    self._unanswered(probe.watch, minion)
+
+    def _sweep(self, watch: _Watch) -> None:
+        for minion, found in self._ask("lookup", jid=watch.job.jid).items():
+            self._returned(watch.job.jid, minion, found.get("value"), found.get("retcode"))
+
+    def _probe(self, watch: _Watch, minions: Iterable[str], *, cached: bool) -> None:
+        fun = "saltutil.find_cached_job" if cached else "saltutil.find_job"
+        targets = tuple(sorted(minions))
+        jid = self._jids.new()
+        try:
+            self._ask(
+                "publish", jid=jid, targets=list(targets), fun=fun, args=[watch.job.jid], kwargs={}
+            )
+        except GuardianError as error:
+            if error.code != FAILED:
+                raise
+            # The master itself is away: that says nothing about its minions.
+            watch.published = str(error)
+            return
+        until = time.monotonic() + self._patience.answer
+        self._probes[jid] = _Probe(watch, set(targets), until, cached)
+
+    def _answered(self, probe: _Probe, minion: str, value: Any) -> None:
+        watch = probe.watch
+        if minion not in watch.waiting:
+            return
+        watch.misses.pop(minion, None)
+        if probe.cached:
+            if isinstance(value, dict) and "return" in value:
+                retcode = value.get("retcode", 0)
+                self._returned(watch.job.jid, minion, value["return"], retcode)
+            elif watch.absent[minion] > 1:
+                why = watch.published or "not running there, and no return was kept"
+                self._unknown(watch, minion, why)
+        elif isinstance(value, dict) and value:
+            watch.absent.pop(minion, None)
+        else:
+            # Twice, since a job may be between the minion's queue and its process.
+            watch.absent[minion] = watch.absent.get(minion, 0) + 1
+            watch.ask_at = min(watch.ask_at, time.monotonic() + self._patience.answer)
+            self._sweep(watch)
+            if minion in watch.waiting:
+                self._probe(watch, [minion], cached=True)
+
+    def _unanswered(self, watch: _Watch, minion: str) -> None:
+        if minion not in watch.waiting:
+            return
+        watch.misses[minion] = watch.misses.get(minion, 0) + 1
+        watch.ask_at = min(watch.ask_at, time.monotonic() + 1)
+        if watch.misses[minion] >= self._patience.misses:
+            self._unknown(watch, minion, "the minion does not answer")
+
+    def _unknown(self, watch: _Watch, minion: str, why: str) -> None:
+        self._settle(watch, Outcome(watch.job.jid, minion, False, why, 1))
+
+
+def with_suppressed(action: Callable[[], object]) -> None:
+    """Do it, whatever an already broken pipe says."""
+    try:
+        action()
+    except OSError:
+        return
+
+
+def _read(
+    agent: "subprocess.Popen[str]", lines: "queue.SimpleQueue[dict[str, Any] | None]"
+) -> None:
+    for line in agent.stdout or ():
+        try:
+            message = json.loads(line)
+        except ValueError:
+            continue  # a banner of ssh or of a container
+        if isinstance(message, dict):
+            lines.put(message)
+    lines.put(None)
+
+
+def _resolved(command: Sequence[str]) -> list[str]:
+    # `guardian lab exec …` must be this guardian, whether or not its script is on PATH.
+    if command[:1] == ["guardian"]:
+        return [sys.executable, "-m", "guardian", *command[1:]]
+    return list(command)
