@@ -5,6 +5,7 @@ A handler takes the words behind its command and returns the reply; one that wai
 
 import json
 import time
+import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Awaitable
 from xml.sax.saxutils import escape
@@ -129,7 +130,7 @@ class Commands:
                 if self.core.registrations_now()
             ]
         else:
-            rows = [self._row(uuid) for uuid in self.core.calls]
+            rows = [self._row(key) for key in self.core.calls]
         if "count" in words:
             return f"\n{len(rows)} total.\n"
         if words[1:] == ["as", "json"]:
@@ -140,10 +141,10 @@ class Commands:
         lines = [",".join(rows[0])] + [",".join(row.values()) for row in rows]
         return "\n".join(lines) + f"\n\n{len(rows)} total.\n"
 
-    def _row(self, uuid: str) -> dict[str, str]:
-        call = self.core.calls[uuid]
+    def _row(self, key: str) -> dict[str, str]:
+        call = self.core.calls[key]
         return {
-            "uuid": uuid,
+            "uuid": key,
             "direction": "inbound",
             "created": time.strftime("%F %T", time.localtime(call.created)),
             "created_epoch": str(int(call.created)),
@@ -224,6 +225,10 @@ class Commands:
     async def api_hupall(self, _: str) -> str:
         self.switch.spawn(self.core.hang_up(*self.core.calls.values(), reason=_MANAGER))
         return "+OK hangup all channels with cause MANAGER_REQUEST\n"
+
+    def api_bgapi(self, line: str) -> str:
+        self.switch.spawn(self.run(line))
+        return f"+OK Job-UUID: {uuid.uuid4()}\n"
 
     def api_originate(self, _: str) -> str:
         if self.core.paused_outbound:
