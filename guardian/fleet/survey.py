@@ -44,7 +44,7 @@ def survey(
     say(f"{len(found)} minions: who answers")
     _all_known(ask("test.ping", cap=45), "does not answer the master")
     ask("saltutil.refresh_pillar", wait=True)
-    _expected(found, workspace, ask("pillar.get", "fleet"))
+    _expected(found, workspace, ask("pillar.get", "fleet", unmask=True))
     say("what a state run would change")
     _all_known(ask("saltutil.sync_all", cap=300), "did not take the modules")
     changes = _classify(link, jids, found, apply_cap)
@@ -53,7 +53,7 @@ def survey(
         raise RefusedError(problems)
     say("calls that are up")
     service = ask("voice.in_service")
-    facts = ask("pillar.get", "node")
+    facts = ask("pillar.get", "node", unmask=True)
     nodes = []
     for minion in found:
         state, fact = service[minion], facts[minion]
