@@ -38,8 +38,8 @@ def connect(names: Names, host: str, address: str) -> str:
     run(["ip", "netns", "add", namespace])
     run(
         ["ip", "-netns", names.hub, "-batch", "-"],
-        stdin=f"link add {host} type veth peer name host0 netns {namespace}\n"
-        f"link set {host} master br0 up\n",
+        stdin=f"link add name to-{host} type veth peer name host0 netns {namespace}\n"
+        f"link set dev to-{host} master br0 up\n",
     )
     run(
         ["ip", "-netns", namespace, "-batch", "-"],
