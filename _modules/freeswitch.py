@@ -669,21 +669,28 @@ def _write(conf_dir, tree, system, owner, running, plan):
         apply(plan)
         _verify(plan, tree)
     except (CommandExecutionError, OSError, ValueError) as err:
-        _go_back(conf_dir, swapped, before)
+        _go_back(conf_dir, swapped, before, tree)
         raise CommandExecutionError(f"{err}; the previous configuration is back") from None
     _remember(running["core_uuid"], tree, running["system"])
 
 
-def _go_back(conf_dir, swapped, system):
+def _go_back(conf_dir, swapped, system, tree):
+    """Put files back and undo what was already done; the next run finds what could not be."""
     for path, content in system.items():
         if content is not None:
             _write_system(path, content, Path(_system_path(path)).stat().st_mode & 0o777)
-    if swapped:
-        _util("staged.restore", conf_dir)
-        try:
-            _act({"do": "reloadxml"})
-        except CommandExecutionError:
-            return  # the daemon keeps what it had; the next run finds the difference
+    if not swapped:
+        return
+    _util("staged.restore", conf_dir)
+    __context__["freeswitch.event_socket"] = _util("fsxml.event_socket", tree)
+    try:
+        for action in _classify(tree, _tree(conf_dir))["actions"]:
+            if action["do"] != "restart":
+                _act(action)
+    except CommandExecutionError:
+        return
+    finally:
+        __context__.pop("freeswitch.event_socket")
 
 
 def _apply_safe_part(conf_dir, running, live, rendered, plan, told):
@@ -814,6 +821,8 @@ def _wait_until_up(before):
             if not failed:
                 return
             missing = "; ".join(failed)
+        elif now["error"]:
+            missing = now["error"]
         time.sleep(0.2)
     raise CommandExecutionError(
         f"freeswitch is not up {START_SECONDS:g} s after its start: {missing}; see its log"
@@ -899,9 +908,8 @@ def _classify(old, new):
 
 def _verify(plan, tree):
     """Ask the daemon what it holds now, rather than trust what it replied."""
-    with _connect(timeout=15.0) as link:
-        told = link.api("xml_locate root")
-        listed = link.api("sofia xmlstatus gateway")
+    told = _api("xml_locate root", timeout=15.0)
+    listed = _api("sofia xmlstatus gateway")
     wanted = _util("fsxml.load", tree).root
     place = _util("fsxml.differs", wanted, _xml(told))
     if place:
@@ -995,8 +1003,7 @@ def _act(action):
         "rescan": "[Success]" in reply and "+OK" in reply,
         "start": "[Success]" in reply and "started successfully" in reply,
         "killgw": reply.startswith("+OK") or "no such gateway" in reply,
-        "xml_flush_cache": reply.startswith("+OK") or "cleared" in reply,
-        "load": "+OK" in reply or "already" in reply.lower(),
+        "load": "-ERR" not in reply or "already loaded" in reply,
     }.get(do, reply.startswith("+OK"))
     if not good:
         raise CommandExecutionError(f"{_action_text(action)} failed: {reply[:200] or 'no answer'}")
@@ -1011,8 +1018,11 @@ def _act(action):
 
 def _reload_event_socket(command):
     """The module ends our connection as it goes; the proof is that the new settings let us in."""
-    with _connect() as link:
-        link.start_job(command)
+    with _connect(timeout=10.0) as link:
+        try:
+            link.end_with(command)
+        except (OSError, ValueError) as err:
+            raise CommandExecutionError(str(err)) from None
     deadline = time.monotonic() + 10.0
     while time.monotonic() < deadline:
         try:
@@ -1139,6 +1149,8 @@ def _connect(timeout=5.0):
             settings = _util("fsxml.event_socket", files)
             if settings not in candidates:
                 candidates.append(settings)
+    if "freeswitch.event_socket" in __context__:
+        candidates.append(__context__["freeswitch.event_socket"])
     if not candidates:
         raise CommandExecutionError(
             f"{_opt('conf_dir')}/{EVENT_SOCKET}: missing; apply freeswitch.configured first"
@@ -1190,7 +1202,7 @@ def _render(source, context):
             raise CommandExecutionError(f"{source}: no manifest.yaml there on the master")
         directory = str(Path(manifests[0]).parent)
     cache = str(Path(__opts__["cachedir"]) / "guardian-templates")
-    return _util("fs_render.render", directory, context, cache)
+    return _util("tree_render.render", directory, context, cache, "freeswitch")
 
 
 def _wrong_attributes(conf_dir, owner):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from pathlib import Path
 
@@ -12,14 +13,15 @@ UNFIT = re.compile(r"[\x00-\x1f\x7f]|\$\$\{|x-pre-process", re.IGNORECASE)
 MASK = "**********"
 
 
-def render(source: str, context: dict, cache: str) -> dict:
+def render(source: str, context: dict, cache: str, component: str) -> dict:
     """Render the templates in the directory ``source`` as its ``manifest.yaml`` says.
 
-    ``cache`` is a directory for compiled templates. Returns ``{"tree": {path: bytes}, "system":
+    ``cache`` is a directory for compiled templates, ``component`` the pillar key that errors name.
+    Returns ``{"tree": {path: bytes}, "system":
     [{"path", "content", "mode", "disruption"}…]}``. Raises ``ValueError`` naming the file and
     line, or the pillar key, and the remedy; never a value.
     """
-    _check(context, "freeswitch")
+    _check(context, component)
     manifest = _manifest(source)
     directory = Path(cache)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -32,18 +34,19 @@ def render(source: str, context: dict, cache: str) -> dict:
         keep_trailing_newline=True,
         auto_reload=False,
     )
+    environment.filters["quoted"] = _quoted
     environment.filters["many"] = lambda value: value if isinstance(value, list) else [value]
     tree: dict[str, bytes] = {}
     for entry in manifest["tree"]:
-        for item in _items(entry, context):
-            path = entry["path"].format(**item) if item else entry["path"]
+        for item in _items(entry, context, component):
+            path = _path(entry, item, component)
             if path in tree:
                 raise ValueError(f"{path}: two entries of the pillar lead to this file; rename one")
-            tree[path] = _one(environment, entry["template"], {**context, "item": item})
+            tree[path] = _one(environment, entry["template"], {**context, "item": item}, component)
     system = [
         {
             "path": entry["path"],
-            "content": _one(environment, entry["template"], {**context, "item": {}}),
+            "content": _one(environment, entry["template"], {**context, "item": {}}, component),
             "mode": int(str(entry["mode"]), 8),
             "disruption": entry["disruption"],
         }
@@ -64,23 +67,36 @@ def _manifest(source: str) -> dict:
         raise ValueError(f"{path}: cannot be read as a manifest; see the one shipped") from None
 
 
-def _items(entry: dict, context: dict) -> list[dict]:
+def _items(entry: dict, context: dict, component: str) -> list[dict]:
     if "each" not in entry:
         return [{}]
     wanted = context.get(entry["each"]) or {}
     if not isinstance(wanted, dict):
-        raise ValueError(f"pillar freeswitch:{entry['each']} must map names to settings")
+        raise ValueError(f"pillar {component}:{entry['each']} must map names to settings")
     items = []
     for name, value in wanted.items():
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(name)):
-            raise ValueError(f"pillar freeswitch:{entry['each']}: name may hold only A-Za-z0-9_.-")
+            raise ValueError(f"pillar {component}:{entry['each']}: name may hold only A-Za-z0-9_.-")
         if not isinstance(value, dict):
-            raise ValueError(f"pillar freeswitch:{entry['each']}:{name} must be a mapping")
+            raise ValueError(f"pillar {component}:{entry['each']}:{name} must be a mapping")
         items.append({**value, "name": str(name)})
     return items
 
 
-def _one(environment: jinja2.Environment, name: str, context: dict) -> bytes:
+def _path(entry: dict, item: dict, component: str) -> str:
+    if not item:
+        return entry["path"]
+    where = f"pillar {component}:{entry['each']}:{item['name']}"
+    try:
+        path = entry["path"].format(**item)
+    except KeyError as err:
+        raise ValueError(f"{where} lacks {err.args[0]}") from None
+    if path != posixpath.normpath(path) or path.startswith(("/", "..")):
+        raise ValueError(f"{where} leads outside the tree; use plain names")
+    return path
+
+
+def _one(environment: jinja2.Environment, name: str, context: dict, component: str) -> bytes:
     try:
         return environment.get_template(name).render(context).encode()
     except jinja2.TemplateNotFound as err:
@@ -88,11 +104,17 @@ def _one(environment: jinja2.Environment, name: str, context: dict) -> bytes:
     except jinja2.TemplateSyntaxError as err:
         raise ValueError(f"{err.name}:{err.lineno}: {err.message}") from None
     except jinja2.UndefinedError as err:
-        raise ValueError(f"{name}: {err.message}; set it in pillar freeswitch") from None
+        raise ValueError(f"{name}: {err.message}; set it in pillar {component}") from None
     except (TypeError, ValueError, ArithmeticError, LookupError) as err:
         raise ValueError(
             f"{name}: {type(err).__name__} while rendering; check its pillar"
         ) from None
+
+
+def _quoted(value: object) -> str:
+    """Write a value as a quoted word of opensips.cfg."""
+    text = str(_plain(value))
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _plain(value: object) -> object:
