@@ -180,7 +180,9 @@ class Commands:
         return "true" if self.core.acl.allows(address, name) else "false"
 
     def api_xml_locate(self, text: str) -> str:
-        section, *rest = text.split()
+        section, *rest = text.split() or ["root"]
+        if section == "root":
+            return ET.tostring(self.core.tree.root, encoding="unicode") + "\n"
         found: ET.Element | None = self.core.tree.section(section)
         if found is not None and len(rest) == 3:
             tag, key, value = rest
