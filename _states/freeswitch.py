@@ -85,7 +85,7 @@ def running(name="freeswitch"):
     return _state(name, "freeswitch.ensure_running")
 
 
-def _state(name, function, *arguments, **keywords):
+def _state(name, function, /, *arguments, **keywords):
     ret = {"name": name, "result": False, "changes": {}, "comment": ""}
     try:
         ret.update(__salt__[function](*arguments, test=__opts__["test"], **keywords))

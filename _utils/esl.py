@@ -110,12 +110,24 @@ class Connection:
             if event.get("Event-Name") == "BACKGROUND_JOB" and event.get("Job-UUID") == job:
                 return event.get("_body", "")
 
-    def start_job(self, command: str, timeout: float | None = None) -> str:
-        """Start an API command in the background and return its job id without waiting for it."""
+    def end_with(self, command: str, timeout: float | None = None) -> None:
+        """Start a background command that ends this connection, and wait until it has.
+
+        Reloading the event socket does so; its own reply may be lost on the way. Raises
+        ``EslError`` if the connection is still there at the deadline.
+        """
         self._send(f"bgapi {command}", timeout)
-        reply = self._await("command/reply")
-        self._check_ok(reply)
-        return reply.headers.get("job-uuid", "")
+        while True:
+            try:
+                frame = self._frame()
+            except EslError:
+                if time.monotonic() >= self._deadline:
+                    raise self._error(f"still connected after '{_short(command)}'") from None
+                return self.close()
+            if frame.kind == "text/disconnect-notice":
+                return self.close()
+            if "-ERR" in frame.headers.get("reply-text", ""):
+                raise self._error(f"refused the command: {_short(frame.headers['reply-text'])}")
 
     def subscribe(self, *names: str) -> None:
         """Ask for the events ``names``, ``ALL`` included."""

@@ -346,8 +346,14 @@ class _Preprocessor:
             self.problem(name, number, "include leads out of the tree")
             return
         found = _glob(self.document.files, pattern)
+        directory = posixpath.dirname(pattern)
         if not found and not any(mark in pattern for mark in "*?["):
             self.problem(name, number, f"included file {pattern} does not exist")
+        elif directory and not any(
+            file.startswith(f"{directory}/") for file in self.document.files
+        ):
+            # glob(3) fails on a directory that is missing, and FreeSWITCH logs an error
+            self.problem(name, number, f"included directory {directory} does not exist")
         for included in found:
             self.run(included, [*stack, name])
 

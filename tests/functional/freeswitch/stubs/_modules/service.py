@@ -1,0 +1,70 @@
+"""Service manager of the functional tests: one daemon, no systemd."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+__virtualname__ = "service"
+
+
+def __virtual__():  # noqa: N807
+    return __virtualname__
+
+
+def _log(verb):
+    with (Path(__opts__["root_dir"]) / "service.log").open("a") as log:
+        log.write(f"{verb}\n")
+
+
+def _pid():
+    try:
+        pid = int(Path(__opts__["freeswitch.pidfile"]).read_text())
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return None
+    return pid
+
+
+def start(name):
+    _log("start")
+    root = Path(__opts__["root_dir"])
+    with (root / "daemon.out").open("ab") as out:
+        subprocess.Popen(__opts__["test.daemon"], stdout=out, stderr=out, start_new_session=True)
+    return True
+
+
+def stop(name):
+    _log("stop")
+    pid = _pid()
+    if pid is None:
+        return True
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if _pid() is None:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def restart(name):
+    return stop(name) and start(name)
+
+
+def enabled(name):
+    return True
+
+
+def unmask(name, runtime=False):
+    return True
+
+
+def mask(name, runtime=False):
+    return True
+
+
+def systemctl_reload():
+    _log("daemon-reload")
+    return True
