@@ -567,51 +567,6 @@ def ensure_running(test=False):
         return _ensure_running(test)
 
 
-def install(name="freeswitch", version=None, hold=True, test=False):
-    """
-    Install the package, at ``version`` if given, and hold it: an upgrade restarts the daemon.
-
-    Returns ``{"result", "comment", "changes"}`` as a state does; ``test`` only predicts.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt pbx-01.lab-local freeswitch.install test=True
-    """
-    installed = __salt__["pkg.version"](name)
-    wanted = str(version) if version else ""
-    changes = {}
-    if not installed or (wanted and installed != wanted):
-        changes["package"] = {"old": installed, "new": wanted or "newest"}
-        changes["disruption"] = "restart" if installed else "none"
-        changes["why"] = [f"package {name} {installed or 'absent'} -> {wanted or 'newest'}"]
-        changes["actions"] = ["install package"]
-    held = name in _held(name) if installed else False
-    if hold and not held:
-        changes["hold"] = {"old": held, "new": True}
-    if not changes:
-        return _answer(True, f"{name} {installed} is installed{' and held' if hold else ''}")
-    if "package" in changes and installed:
-        node = _node()
-        if not _util("disruption.allowed", "restart", node):
-            told = _util("disruption.refusal", changes["why"], node, _workspace())
-            if test:
-                return _answer(None, f"would refuse: {told}", changes)
-            return _answer(False, told)
-    if test:
-        return _answer(None, f"{name} would be installed and held", changes)
-    with _lock("freeswitch.install"):
-        if "package" in changes:
-            _install(name, wanted, installed)
-            changes["package"]["new"] = __salt__["pkg.version"](name)
-            if not changes["package"]["new"]:
-                return _answer(False, f"{name} is still not installed; see the package manager")
-        if "hold" in changes:
-            __salt__["pkg.hold"](name)
-    return _answer(True, f"{name} {__salt__['pkg.version'](name)} installed", changes)
-
-
 # -- how configure and ensure_running go about it ------------------------------------------------
 
 
@@ -835,25 +790,6 @@ def _service(verb):
         __salt__["service.enable"]("freeswitch")
     if not __salt__[f"service.{verb}"]("freeswitch"):
         raise CommandExecutionError(f"systemd could not {verb} freeswitch; see its journal")
-
-
-def _install(name, version, installed):
-    """Install without the first start a package makes: there is no configuration yet."""
-    if not installed:
-        __salt__["service.mask"]("freeswitch", runtime=True)
-    try:
-        arguments = {"version": version} if version else {}
-        if installed:
-            __salt__["pkg.unhold"](name)
-        __salt__["pkg.install"](name, refresh=True, **arguments)
-    finally:
-        if not installed:
-            __salt__["service.unmask"]("freeswitch", runtime=True)
-
-
-def _held(name):
-    found = __salt__["pkg.get_selections"](name, state="hold")
-    return found.get("hold", []) if isinstance(found, dict) else []
 
 
 # -- what runs, and what it would take -----------------------------------------------------------

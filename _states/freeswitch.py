@@ -38,7 +38,9 @@ def installed(name, version=None, hold=True):
             - name: freeswitch
             - version: 1.10.12~release~1
     """
-    return _state(name, "freeswitch.install", name, version=version, hold=hold)
+    return _state(
+        name, "voice.install_package", name, service="freeswitch", version=version, hold=hold
+    )
 
 
 def configured(name="/etc/freeswitch", source="salt://freeswitch/files", context=None):

@@ -1,0 +1,1012 @@
+"""Look after the OpenSIPS of this node without costing a call.
+
+Salt owns who is in a dispatcher set; drain owns the states, over the management interface.
+Nothing here makes a withdrawn destination active again. Changing functions hold the node's lock,
+check what runs afterwards and return ``{"result", "action", "before", "after", "evidence"}``.
+
+Minion options, all optional: ``opensips.conf_dir``, ``opensips.state_dir``, ``opensips.mi_socket``,
+``opensips.pidfile``, ``opensips.user``, ``opensips.group``, ``opensips.binary``,
+``opensips.system_root``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "opensips"
+
+DEFAULTS = {
+    "conf_dir": "/etc/opensips",
+    "state_dir": "/var/lib/voice",
+    "mi_socket": "/run/opensips/opensips_mi.sock",
+    "pidfile": "/run/opensips/opensips.pid",
+    "user": "root",
+    "group": "opensips",
+    "binary": "/usr/sbin/opensips",
+    "system_root": "",
+}
+SYSTEM_FILES = (
+    "/etc/systemd/system/opensips.service.d/guardian.conf",
+    "/etc/default/opensips",
+)
+START_SECONDS = 20.0
+BOOT_SECONDS = 5.0
+# reload_routes leaks private memory in every process: so many in one life, then a restart is due.
+MOST_ROUTE_RELOADS = 50
+STATES = {"a": "Active", "i": "Inactive", "p": "Probing"}
+
+# Boots the staged tree where it can reach nobody: own network with the node's addresses on lo, own
+# /run/opensips, the staged tree in place of the live one. Says `up` when it stayed up.
+TRIAL = """
+set -e
+ip link set lo up
+for address in $ADDRESSES; do ip address add "$address/32" dev lo; done
+mount --bind "$STAGED" "$LIVE"
+mount -t tmpfs -o mode=0777 tmpfs "$RUN"
+"$BINARY" -F -f "$LIVE/opensips.cfg" -P "$RUN/trial.pid" 2>&1 &
+pid=$!
+for turn in $(seq "$TURNS"); do
+    kill -0 "$pid" 2>/dev/null || { wait "$pid" || true; exit 1; }
+    if [ -S "$SOCKET" ]; then
+        sleep 0.3
+        kill -0 "$pid" 2>/dev/null && { echo GUARDIAN-UP; kill "$pid"; exit 0; }
+    fi
+    sleep 0.1
+done
+kill "$pid"
+exit 1
+"""
+
+
+def __virtual__():  # noqa: N807
+    return __virtualname__
+
+
+def mi(command, **params):
+    """
+    Run one management command that only reads, and return its result.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.mi ds_list
+        salt '*sip*' opensips.mi get_statistics statistics='["tm:"]'
+    """
+    reading = ("_list", "_dump", "_get", "get_statistics", "ps", "uptime", "version", "which")
+    if not command.endswith(reading):
+        raise CommandExecutionError(f"{command} is not allowed here: it is not known to only read")
+    return _mi(command, {k: v for k, v in params.items() if not k.startswith("__")})
+
+
+def status():
+    """
+    Return what the daemon says of itself.
+
+    ``running`` tells whether the process lives, ``responding`` whether its management interface
+    answered; ``calls`` are dialogs (None when unknown), ``transactions`` requests in hand beyond
+    its own pings, ``draining`` whether new calls are refused. Never raises.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.status
+    """
+    down = {
+        "running": False,
+        "responding": False,
+        "draining": False,
+        "calls": 0,
+        "transactions": 0,
+        "version": "",
+        "pid": None,
+        "error": "opensips is not running",
+    }
+    pid = _pid()
+    if pid is None:
+        return down
+    try:
+        counts = _mi(
+            "get_statistics", {"statistics": ["tm:inuse_transactions", "dialog:active_dialogs"]}
+        )
+        return {
+            "running": True,
+            "responding": True,
+            "draining": _draining(),
+            "calls": int(counts["dialog:active_dialogs"]),
+            "transactions": max(0, int(counts["tm:inuse_transactions"]) - _pinged()),
+            "version": str(_mi("version")["Server"]),
+            "pid": pid,
+            "error": "",
+        }
+    except (CommandExecutionError, KeyError, TypeError, ValueError) as err:
+        told = str(err) if isinstance(err, CommandExecutionError) else "statistics not understood"
+        return {**down, "running": True, "calls": None, "transactions": None, "pid": pid,
+                "error": told}  # fmt: skip
+
+
+def dialogs_count():
+    """
+    Return how many dialogs the proxy follows.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.dialogs_count
+    """
+    return int(statistics("dialog:active_dialogs")["dialog:active_dialogs"])
+
+
+def statistics(*names):
+    """
+    Return statistics by name; a name ending in a colon means a whole group.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.statistics tm: dialog:active_dialogs
+    """
+    return _mi("get_statistics", {"statistics": list(names) or ["all"]})
+
+
+def dispatcher_list():
+    """
+    Return the running sets, ``{set id: [{"uri", "state", "node"}]}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.dispatcher_list
+    """
+    found = {}
+    try:
+        for partition in _mi("ds_list")["PARTITIONS"]:
+            for one in partition["SETS"]:
+                found[str(one["id"])] = [
+                    {"uri": d["URI"], "state": d["state"], "node": d.get("attr", "")}
+                    for d in one.get("Destinations", [])
+                ]
+    except (KeyError, TypeError):
+        raise CommandExecutionError("ds_list: answer not understood") from None
+    return found
+
+
+def dispatcher_set_state(set_id, uri, state):
+    """
+    Set a destination ``a`` (active) or ``i`` (inactive: no new calls, no pings) and check it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.dispatcher_set_state 1 sip:10.77.0.21:5060 i
+    """
+    if state not in ("a", "i"):
+        raise CommandExecutionError("state must be a or i; p would be lifted by the next ping")
+    with _lock("opensips.dispatcher_set_state"):
+        before = _state_of(set_id, uri)
+        if before != STATES[state]:
+            group = int(set_id) if str(set_id).isdigit() else set_id
+            _mi("ds_set_state", {"state": state, "group": group, "address": uri})
+        after = _state_of(set_id, uri)
+    if after != STATES[state]:
+        raise CommandExecutionError(f"{uri} in set {set_id} is {after}, not {STATES[state]}")
+    return {
+        "result": True,
+        "action": f"ds_set_state {state} {set_id} {uri}",
+        "before": before,
+        "after": after,
+        "evidence": "ds_list",
+    }
+
+
+def dispatcher_reload():
+    """
+    Read the dispatcher table again; states stay as they are, withdrawn ones are checked.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.dispatcher_reload
+    """
+    with _lock("opensips.dispatcher_reload"):
+        before = dispatcher_list()
+        _mi("dbt_reload")  # without it ds_reload says OK and takes what was cached
+        _mi("ds_reload")
+        reapply_withdrawn()
+        after = dispatcher_list()
+    return {
+        "result": True,
+        "action": "dbt_reload ds_reload",
+        "before": before,
+        "after": after,
+        "evidence": "ds_list",
+    }
+
+
+def address_reload():
+    """
+    Read the table of trusted addresses again.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.address_reload
+    """
+    with _lock("opensips.address_reload"):
+        before = address_dump()
+        _mi("dbt_reload")
+        _mi("address_reload")
+        after = address_dump()
+    return {
+        "result": True,
+        "action": "dbt_reload address_reload",
+        "before": before,
+        "after": after,
+        "evidence": "address_dump",
+    }
+
+
+def address_dump():
+    """
+    Return the trusted addresses that run, ``{group: ["address/mask"]}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.address_dump
+    """
+    found = {}
+    for partition in _mi("address_dump").get("Partitions", []):
+        for row in partition.get("Destinations", []):
+            found.setdefault(str(row["grp"]), []).append(f"{row['ip']}/{row['mask']}")
+    return found
+
+
+def reload_routes():
+    """
+    Take over the routes on disk; refused when anything but routes differs from what runs.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.reload_routes
+    """
+    with _lock("opensips.reload_routes"):
+        running = _running()
+        if running is None:
+            raise CommandExecutionError("opensips is not running; opensips.running starts it")
+        pending = _plan(running, _tree())
+        if pending["disruption"] == "restart":
+            raise CommandExecutionError(
+                "reload_routes refused, it would ignore: " + "; ".join(pending["why"])
+            )
+        done = _reload_routes(running)
+        _remember(_tree(), done)
+    return {
+        "result": True,
+        "action": "reload_routes",
+        "before": "",
+        "after": "",
+        "evidence": f"{done} of {MOST_ROUTE_RELOADS} reloads in this process's life",
+    }
+
+
+def set_draining(draining):
+    """
+    Refuse new calls and OPTIONS with 503, or take them again; calls that are up go on.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt sip-01.lab-local opensips.set_draining True
+    """
+    wanted = 1 if draining else 0
+    with _lock("opensips.set_draining"):
+        before = _draining()
+        if before != bool(wanted):
+            _mi("shv_set", {"name": "draining", "type": "int", "value": wanted})
+        after = _draining()
+    if after != bool(wanted):
+        raise CommandExecutionError("shv_set draining had no effect")
+    return {
+        "result": True,
+        "action": f"shv_set draining {wanted}",
+        "before": before,
+        "after": after,
+        "evidence": "shv_get",
+    }
+
+
+def withdrawn():
+    """
+    Return the peers taken out of service here, ``{minion id: {"uris", "since", "by"}}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.withdrawn
+    """
+    path = _withdrawn_path()
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        raise CommandExecutionError(
+            f"{path}: unreadable; mend or remove it, then check opensips.dispatcher_list"
+        ) from None
+    return found if isinstance(found, dict) else {}
+
+
+def reapply_withdrawn():
+    """
+    Make inactive what was withdrawn and is not inactive; return the URIs that were changed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.reapply_withdrawn
+    """
+    uris = {uri for peer in withdrawn().values() for uri in peer.get("uris", [])}
+    changed = []
+    for set_id, found in dispatcher_list().items():
+        for destination in found:
+            if destination["uri"] in uris and destination["state"] != "Inactive":
+                dispatcher_set_state(set_id, destination["uri"], "i")
+                changed.append(destination["uri"])
+    return changed
+
+
+def config_check(path=None, boot=True):
+    """
+    Let OpenSIPS itself check a configuration: ``-C``, then a trial boot that reaches nobody.
+
+    ``-C`` misses undefined routes, missing drivers and tables, addresses that are not ours, so a
+    boot follows in a network of its own. Returns ``{"result", "problems"}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.config_check
+        salt '*sip*' opensips.config_check /etc/.opensips.previous
+    """
+    path = path or _opt("conf_dir")
+    said = __salt__["cmd.run_all"](
+        [_opt("binary"), "-C", "-f", f"{path}/opensips.cfg"],
+        python_shell=False,
+        output_loglevel="quiet",
+        ignore_retcode=True,
+    )
+    if said["retcode"]:
+        return {"result": False, "problems": _complaints(said, path)}
+    if not boot:
+        return {"result": True, "problems": []}
+    addresses = _util("opensips_cfg.sockets", _tree(path))
+    said = __salt__["cmd.run_all"](
+        ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", TRIAL],
+        python_shell=False,
+        output_loglevel="quiet",
+        ignore_retcode=True,
+        timeout=int(BOOT_SECONDS) + 10,
+        env={
+            "ADDRESSES": " ".join(addresses),
+            "STAGED": path,
+            "LIVE": _opt("conf_dir"),
+            "RUN": str(Path(_opt("mi_socket")).parent),
+            "SOCKET": _opt("mi_socket"),
+            "BINARY": _opt("binary"),
+            "TURNS": str(int(BOOT_SECONDS * 10)),
+        },
+    )
+    if said["retcode"] == 0 and "GUARDIAN-UP" in said["stdout"]:
+        return {"result": True, "problems": []}
+    return {"result": False, "problems": _complaints(said, path)}
+
+
+def classify_change(old, new):
+    """
+    Return what it costs to go from the tree at ``old`` to that at ``new``, and the least action.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.classify_change /etc/.opensips.previous /etc/opensips
+    """
+    return _util("opensips_cfg.classify", _tree(old), _tree(new))
+
+
+def config_diff():
+    """
+    Compare what runs with what is on disk: the plan that leads from the one to the other.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.config_diff
+    """
+    running = _running()
+    return _plan(running, _tree()) if running else {"disruption": "none", "why": [], "actions": []}
+
+
+def render(source, context):
+    """
+    Render a configuration and return ``{path: SHA-256}``; contents may hold secrets.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.render salt://opensips/files '{node: …}'
+    """
+    rendered = _render(source, context)
+    digests = {name: _sha256(content) for name, content in rendered["tree"].items()}
+    digests.update({entry["path"]: _sha256(entry["content"]) for entry in rendered["system"]})
+    return digests
+
+
+def checks():
+    """
+    Return what a healthy node shows, a list of ``{"name", "ok", "detail"}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.checks
+    """
+    now = status()
+    found = [_check("management interface answers", now["responding"], now["error"] or "yes")]
+    if not now["responding"]:
+        return found
+    pending = config_diff()
+    found.append(
+        _check(
+            "running configuration is the one on disk",
+            pending["disruption"] == "none",
+            "; ".join(pending["why"]),
+        )
+    )
+    wanted = _util("opensips_cfg.destinations", _tree())
+    sets = dispatcher_list()
+    present = {number: {d["uri"] for d in rows} for number, rows in sets.items()}
+    found.append(
+        _check("dispatcher holds the destinations on disk", present == wanted, str(len(present)))
+    )
+    out = {uri for peer in withdrawn().values() for uri in peer.get("uris", [])}
+    states = {d["uri"]: d["state"] for rows in sets.values() for d in rows}
+    astray = sorted(uri for uri in out if states.get(uri, "Inactive") != "Inactive")
+    found.append(_check("withdrawn destinations are inactive", not astray, ", ".join(astray)))
+    for address in _util("opensips_cfg.sockets", _tree()):
+        code = _util("sip.options", address, 5060, 2.0)
+        good = code == 200 or (now["draining"] and code == 503)
+        found.append(_check(f"{address} answers OPTIONS", good, str(code or "silence")))
+    return found
+
+
+def configure(source, context, name=None, test=False):
+    """
+    Bring the configuration to what ``source`` and ``context`` say, as far as calls allow.
+
+    Renders, lets OpenSIPS check and boot it in private, exchanges the tree in one step, takes the
+    least action, verifies, and goes back on failure. Returns ``{"result", "comment",
+    "changes"}`` as a state does; ``test`` only predicts.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*sip*' opensips.configure salt://opensips/files '{…}' test=True
+    """
+    conf_dir = name or _opt("conf_dir")
+    rendered = _render(source, context)
+    with _lock("opensips.configure", only_if=not test):
+        return _configure(conf_dir, rendered, test)
+
+
+def ensure_running(test=False):
+    """
+    Start the daemon if it is down, restart it if it must be and may be.
+
+    Afterwards withdrawn destinations are inactive and a drained proxy refuses new calls, as
+    before. Returns ``{"result", "comment", "changes"}`` as a state does.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt sip-01.lab-local opensips.ensure_running test=True
+    """
+    with _lock("opensips.ensure_running", only_if=not test):
+        return _ensure_running(test)
+
+
+# -- how configure and ensure_running go about it ------------------------------------------------
+
+
+def _configure(conf_dir, rendered, test):
+    owner = {"owner": _opt("user"), "group": _opt("group")}
+    desired = rendered["tree"]
+    if not test:
+        _util("staged.discard", conf_dir)
+    files = _util("staged.compare", conf_dir, desired)
+    system = [entry for entry in rendered["system"] if not _system_equal(entry)]
+    wrong = _util("staged.wrong_attributes", conf_dir, **owner)
+    running = _running()
+    plan = _plan(running, desired, rendered["system"])
+    touched = any(files.values()) or bool(system)
+    owed = running is not None and plan["disruption"] == "reload"
+    if not (touched or wrong or owed):
+        return _answer(True, f"{conf_dir} is as it should be")
+
+    changes = _changes(plan, files, system, wrong)
+    if any(files.values()):
+        problems = _check_staged(conf_dir, desired, owner)
+        if problems:
+            return _answer(False, f"refused, nothing changed: {'; '.join(problems)}")
+    if not _util("disruption.allowed", plan["disruption"], _node(plan)):
+        if not touched:
+            return _answer(True, f"{conf_dir} is as it should be")
+        told = _util("disruption.refusal", plan["why"], _node(plan), _workspace())
+        if test:
+            return _answer(None, f"a plain apply would refuse: {told}", changes)
+        return _apply_safe_part(conf_dir, running, desired, told)
+    if test:
+        if plan["disruption"] == "restart":
+            __context__["opensips.will_restart"] = plan["why"]
+        return _answer(None, "configuration would be exchanged: " + _did(plan), changes)
+    _write(conf_dir, desired, system, owner, running, plan)
+    left = _util("staged.wrong_attributes", conf_dir, **owner)
+    if left:
+        _util("staged.set_attributes", conf_dir, left, **owner)
+    return _answer(True, "configuration exchanged: " + _did(plan), changes)
+
+
+def _check_staged(conf_dir, tree, owner):
+    """Let OpenSIPS look at the tree before anything of it is live; the staged copy goes again."""
+    if not Path(_opt("binary")).exists():
+        return [] if __opts__["test"] else [f"{_opt('binary')} is not installed"]
+    staged = _util("staged.stage", conf_dir, tree, **owner)
+    try:
+        return config_check(staged)["problems"]
+    finally:
+        _util("staged.discard", conf_dir)
+
+
+def _write(conf_dir, tree, system, owner, running, plan):
+    """Exchange the tree, write the system files, act, verify; go back if any of it fails."""
+    before = {entry["path"]: _read_system(entry["path"]) for entry in system}
+    swapped = any(_util("staged.compare", conf_dir, tree).values())
+    if swapped:
+        _util("staged.swap", conf_dir, _util("staged.stage", conf_dir, tree, **owner))
+    for entry in system:
+        _write_system(entry)
+    if any("/systemd/" in entry["path"] for entry in system):
+        __salt__["service.systemctl_reload"]()
+    if running is None or plan["disruption"] == "restart":
+        return
+    try:
+        reloads = _act(plan["actions"], running)
+        _verify(plan, tree)
+    except (CommandExecutionError, OSError) as err:
+        for path, content in before.items():
+            if content is not None:
+                _write_system({"path": path, "content": content, "mode": 0o644})
+        if swapped:
+            _util("staged.restore", conf_dir)
+            _act_again(plan["actions"], running)
+        raise CommandExecutionError(f"{err}; the previous configuration is back") from None
+    _remember(tree, reloads, running)
+
+
+def _act(actions, running):
+    """Run a plan's actions; return how many route reloads this process has seen since."""
+    reloads = running["reloads"]
+    for action in actions:
+        if action == "reload_routes":
+            reloads = _reload_routes(running)
+        elif action == "ds_reload":
+            dispatcher_reload()
+        elif action == "address_reload":
+            address_reload()
+    return reloads
+
+
+def _act_again(actions, running):
+    """After going back, tell the daemon too; the next run finds what could not be told."""
+    try:
+        _act(actions, running)
+    except CommandExecutionError:
+        return
+
+
+def _reload_routes(running):
+    if running["reloads"] >= MOST_ROUTE_RELOADS:
+        raise CommandExecutionError(
+            f"reload_routes refused: {MOST_ROUTE_RELOADS} in this process's life leak its memory;"
+            f" run `guardian deploy {_workspace()}` for a restart"
+        )
+    _mi("reload_routes", timeout=15.0)
+    return running["reloads"] + 1
+
+
+def _verify(plan, tree):
+    """Ask the daemon what it holds now, rather than trust its OK."""
+    if "ds_reload" in plan["actions"]:
+        wanted = _util("opensips_cfg.destinations", tree)
+        present = {n: {d["uri"] for d in rows} for n, rows in dispatcher_list().items()}
+        if present != wanted:
+            raise CommandExecutionError("ds_reload said OK but the sets are not those on disk")
+
+
+def _apply_safe_part(conf_dir, running, desired, told):
+    """Apply the files whose change costs at most a reload, as if only they had changed."""
+    mixed = _util("opensips_cfg.safe_part", _tree(conf_dir), desired)
+    part = _plan(running, mixed)
+    files = _util("staged.compare", conf_dir, mixed)
+    owner = {"owner": _opt("user"), "group": _opt("group")}
+    if not any(files.values()) or part["disruption"] == "restart":
+        return _answer(False, told)
+    if _check_staged(conf_dir, mixed, owner):
+        return _answer(False, told)
+    _write(conf_dir, mixed, [], owner, running, part)
+    changes = _changes(part, files, [], [])
+    return _answer(False, f"{told}; applied meanwhile: {_did(part)}", changes)
+
+
+def _ensure_running(test):
+    running = _running()
+    if running is None:
+        changes = {
+            "daemon": {"old": "stopped", "new": "running"},
+            "disruption": "none",
+            "why": ["opensips is not running"],
+            "actions": ["start"],
+        }
+        if test:
+            return _answer(None, "opensips would be started", changes)
+        _service("start")
+        _settle()
+        return _answer(True, "opensips started", changes)
+    plan = _plan(running, _tree(), _system_on_disk())
+    pending = __context__.pop("opensips.will_restart", None) if test else None
+    if plan["disruption"] == "restart" or pending:
+        why = pending or plan["why"]
+        node = _node({"disruption": "restart"})
+        changes = {
+            "daemon": {"old": "running", "new": "restarted"},
+            "disruption": "restart",
+            "why": why,
+            "actions": ["restart"],
+        }
+        if not _util("disruption.allowed", "restart", node):
+            told = _util("disruption.refusal", why, node, _workspace())
+            if test:
+                return _answer(None, f"a plain apply would refuse: {told}", changes)
+            return _answer(False, told)
+        if test:
+            return _answer(None, "opensips would be restarted", changes)
+        _service("restart")
+        _settle(not_pid=running["pid"])
+        return _answer(True, f"opensips restarted: {'; '.join(why)}", changes)
+    astray = _astray()
+    if astray:
+        changes = {
+            "disruption": "none",
+            "why": ["this node or its peers are drained"],
+            "actions": astray,
+        }
+        if test:
+            return _answer(None, "drained state would be applied again", changes)
+        _keep_drained()
+        return _answer(True, "drained state applied again", changes)
+    return _answer(True, "opensips runs what is on disk")
+
+
+def _settle(not_pid=None):
+    """Wait for a fresh daemon, note what it read, and keep out of service what was out."""
+    deadline = time.monotonic() + START_SECONDS
+    now = status()
+    while not now["responding"] or now["pid"] == not_pid:
+        if time.monotonic() > deadline:
+            raise CommandExecutionError(
+                f"opensips is not up {START_SECONDS:g} s after its start: {now['error']};"
+                " see `journalctl -u opensips`"
+            )
+        time.sleep(0.1)
+        now = status()
+    _keep_drained()
+    _remember(_tree(), 0)
+
+
+def _keep_drained():
+    if _drained():
+        set_draining(True)
+    reapply_withdrawn()
+
+
+def _astray():
+    """Return what is in service although it was drained."""
+    astray = ["draining"] if _drained() and not _draining() else []
+    uris = {uri for peer in withdrawn().values() for uri in peer.get("uris", [])}
+    for rows in dispatcher_list().values() if uris else ():
+        astray += [
+            f"ds_set_state i {d['uri']}"
+            for d in rows
+            if d["uri"] in uris and d["state"] != "Inactive"
+        ]
+    return astray
+
+
+def _service(verb):
+    if not __salt__["service.enabled"]("opensips"):
+        __salt__["service.enable"]("opensips")
+    if not __salt__[f"service.{verb}"]("opensips"):
+        raise CommandExecutionError(f"systemd could not {verb} opensips; see its journal")
+
+
+# -- what runs -----------------------------------------------------------------------------------
+
+
+def _running():
+    """Return what the daemon runs, None if it is down.
+
+    ``files`` is None when that is not known: nobody noted what this process read.
+    """
+    pid = _pid()
+    if pid is None:
+        return None
+    start = _started(pid)
+    found = {"files": None, "system": {}, "reloads": 0, "pid": pid, "start": start}
+    try:
+        record = json.loads(_record_path().read_bytes())
+        if [record["pid"], record["start"]] == [pid, start]:
+            found["files"] = {name: text.encode() for name, text in record["files"].items()}
+            found["system"] = dict(record["system"])
+            found["reloads"] = int(record["reloads"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return found
+
+
+def _plan(running, tree, system=None):
+    """Return the plan that brings the running daemon to ``tree`` and ``system`` entries."""
+    if running is None:
+        return {"disruption": "none", "why": [], "actions": [], "files": []}
+    if running["files"] is None:
+        why = ["what runs is not known (started by somebody else)"]
+        return {"disruption": "restart", "why": why, "actions": ["restart"], "files": []}
+    plan = _util("opensips_cfg.classify", running["files"], tree)
+    for entry in system or []:
+        if running["system"].get(entry["path"]) != _sha256(entry["content"]):
+            plan["why"] = [*plan["why"], f"{entry['path']} changed"]
+            plan["disruption"], plan["actions"] = "restart", ["restart"]
+    return plan
+
+
+def _remember(tree, reloads, running=None):
+    """Note what this very process has read; the next run compares the disk with it."""
+    pid = _pid()
+    system = running["system"] if running else {p: _digest_of(p) for p in SYSTEM_FILES}
+    record = {
+        "pid": pid,
+        "start": _started(pid) if pid else None,
+        "files": {name: content.decode("utf-8", "replace") for name, content in tree.items()},
+        "system": system,
+        "reloads": reloads,
+    }
+    Path(_opt("state_dir")).mkdir(mode=0o750, parents=True, exist_ok=True)
+    _util("staged.write_file", str(_record_path()), json.dumps(record).encode(), 0o600)
+
+
+def _record_path():
+    return Path(_opt("state_dir")) / "opensips.running.json"
+
+
+def _withdrawn_path():
+    return Path(_opt("state_dir")) / "withdrawn.json"
+
+
+def _drained():
+    return (Path(_opt("state_dir")) / "drained.json").exists()
+
+
+def _draining():
+    return str(_mi("shv_get", {"name": "draining"})["VAR"]["value"]) == "1"
+
+
+def _pinged():
+    """How many transactions the proxy's own pings may hold at a time."""
+    return sum(d["state"] != "Inactive" for rows in dispatcher_list().values() for d in rows)
+
+
+def _state_of(set_id, uri):
+    for destination in dispatcher_list().get(str(set_id), []):
+        if destination["uri"] == uri:
+            return destination["state"]
+    raise CommandExecutionError(f"{uri} is not in set {set_id}; see opensips.dispatcher_list")
+
+
+def _pid():
+    try:
+        pid = int(Path(_opt("pidfile")).read_text().strip())
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return None
+    return pid if _started(pid) else None
+
+
+def _started(pid):
+    """Return the process's start time in clock ticks since boot: with the pid, one life."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+# -- small things --------------------------------------------------------------------------------
+
+
+def _changes(plan, files, system, wrong):
+    changes = {
+        "disruption": plan["disruption"],
+        "why": plan["why"],
+        "actions": plan["actions"],
+        "files": {kind: names for kind, names in files.items() if names},
+    }
+    if system:
+        changes["files"]["system"] = sorted(entry["path"] for entry in system)
+    if wrong:
+        changes["attributes"] = wrong
+    return changes
+
+
+def _did(plan):
+    return ", ".join(plan["actions"]) or "no action needed"
+
+
+def _answer(result, comment, changes=None):
+    return {"result": result, "comment": comment, "changes": changes or {}}
+
+
+def _check(name, good, detail):
+    return {"name": name, "ok": bool(good), "detail": str(detail)}
+
+
+def _complaints(said, path):
+    """Pick OpenSIPS's own errors out of its chatter, the staged path shown as the live one."""
+    text = f"{said.get('stdout', '')}\n{said.get('stderr', '')}"
+    lines = []
+    for line in text.splitlines():
+        for mark in ("CRITICAL:", "ERROR:"):
+            if mark in line:
+                told = line[line.index(mark) :].split(":", 2)[-1].strip()
+                lines.append(told.replace(path, _opt("conf_dir")))
+                break
+    lines = [line for line in dict.fromkeys(lines) if line and "bad config file" not in line]
+    return lines[:3] or ["opensips does not start with it and gives no reason"]
+
+
+def _opt(name):
+    return __opts__.get(f"opensips.{name}") or DEFAULTS[name]
+
+
+def _workspace():
+    return str(__opts__.get("id", "")).partition(".")[2]
+
+
+def _node(plan):
+    if plan["disruption"] != "restart":
+        return {"state": "in_service"}
+    return __salt__["voice.in_service"]()
+
+
+def _mi(command, params=None, timeout=5.0):
+    return _util("mi.call", command, params, socket=_opt("mi_socket"), timeout=timeout)
+
+
+def _util(name, *arguments, **keywords):
+    """Call one of our utils; what it raises is one finished line."""
+    try:
+        return __utils__[name](*arguments, **keywords)
+    except (OSError, ValueError) as err:
+        raise CommandExecutionError(str(err)) from None
+
+
+class _Locked:
+    """Hold the node's lock, or nothing when only predicting."""
+
+    def __init__(self, manager):
+        self.manager = manager
+
+    def __enter__(self):
+        if self.manager is not None:
+            try:
+                self.manager.__enter__()
+            except OSError as err:
+                raise CommandExecutionError(str(err)) from None
+
+    def __exit__(self, *details):
+        if self.manager is not None:
+            self.manager.__exit__(*details)
+
+
+def _lock(who, only_if=True):
+    path = str(Path(_opt("state_dir")) / "lock")
+    return _Locked(_util("nodelock.hold", who, path=path) if only_if else None)
+
+
+def _render(source, context):
+    directory = source
+    if source.startswith("salt://"):
+        cached = __salt__["cp.cache_dir"](source)
+        manifests = [path for path in cached or [] if path.endswith("/manifest.yaml")]
+        if not manifests:
+            raise CommandExecutionError(f"{source}: no manifest.yaml there on the master")
+        directory = str(Path(manifests[0]).parent)
+    cache = str(Path(__opts__["cachedir"]) / "guardian-templates")
+    return _util("tree_render.render", directory, context, cache, "opensips")
+
+
+def _tree(path=None):
+    found = _util("staged.read", path or _opt("conf_dir"))
+    return {name: content or b"" for name, content in found.items()}
+
+
+def _system_path(path):
+    return Path(_opt("system_root") + path)
+
+
+def _read_system(path):
+    try:
+        return _system_path(path).read_bytes()
+    except OSError:
+        return None
+
+
+def _digest_of(path):
+    content = _read_system(path)
+    return None if content is None else _sha256(content)
+
+
+def _system_on_disk():
+    return [{"path": path, "content": _read_system(path) or b""} for path in SYSTEM_FILES]
+
+
+def _system_equal(entry):
+    try:
+        mode = _system_path(entry["path"]).stat().st_mode & 0o777
+    except OSError:
+        return False
+    return _read_system(entry["path"]) == entry["content"] and mode == entry["mode"]
+
+
+def _write_system(entry):
+    target = _system_path(entry["path"])
+    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _util("staged.write_file", str(target), entry["content"], entry["mode"])
+
+
+def _sha256(content):
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,5 @@
+# OpenSIPS: package, configuration, daemon, in this order.
+include:
+  - opensips.installed
+  - opensips.configured
+  - opensips.running
