@@ -24,6 +24,7 @@ _CONFIG: dict[str, object] = {
     "utils_dirs": [f"{REPOSITORY}/_utils"],
     "ext_pillar": [
         {"stack_outputs": {"path": OUTPUTS}},
+        {"fleet_node": True},
         {"pillar_schema": {"path": f"{REPOSITORY}/pillar/schema"}},
     ],
     "reactor": [{"salt/minion/*/start": [f"{REPOSITORY}/reactor/minion_start.sls"]}],

@@ -1,0 +1,80 @@
+"""Tell a minion who it is and whom it serves, from its id and its workspace's fleet alone.
+
+Adds ``node`` (id, name, role, workspace, account, region, zone, address), takes over the stack
+outputs that ``from_stacks`` names, and builds a proxy's dispatcher sets from the fleet.
+
+.. code-block:: yaml
+
+    ext_pillar:
+      - fleet_node: true
+"""
+
+from __future__ import annotations
+
+import re
+
+MINION_ID = re.compile(r"(?P<role>[a-z]+)-[a-z0-9]+\.(?P<account>[a-z0-9]+)-(?P<region>[a-z0-9]+)")
+
+
+def ext_pillar(minion_id, pillar, _enabled=True):
+    """Return what is computed; ValueError when the id is none of ours or not in the fleet."""
+    named = MINION_ID.fullmatch(minion_id)
+    if named is None:
+        raise ValueError(f"minion id {minion_id!r} is not <role>-<nn>.<account>-<region>")
+    host, _, workspace = minion_id.partition(".")
+    fleet = pillar.get("fleet")
+    if not isinstance(fleet, dict):
+        raise ValueError(f"workspace {workspace} is unknown: pillar/workspaces has no such file")
+    entry = fleet.get(host)
+    if not isinstance(entry, dict) or entry.get("role") != named["role"]:
+        raise ValueError(
+            f"{host} is not in the fleet of {workspace} with role {named['role']}:"
+            f" add it to pillar/workspaces/{workspace}.sls"
+        )
+    computed = _from_stacks(pillar.get("from_stacks", {}), pillar.get("stack", {}))
+    computed["node"] = {
+        "id": minion_id,
+        "name": host,
+        "role": named["role"],
+        "workspace": workspace,
+        "account": named["account"],
+        "region": named["region"],
+        "zone": entry.get("zone"),
+        "address": entry.get("address"),
+    }
+    if named["role"] == "sip":
+        computed.setdefault("opensips", {})["dispatcher"] = _sets(pillar, fleet)
+    return computed
+
+
+def _from_stacks(wanted, stacks):
+    """Return the pillar keys that published outputs feed."""
+    found = {}
+    for key, source in wanted.items():
+        stack, _, output = source.partition(":")
+        value = stacks.get(stack, {}).get(output)
+        if value is None:
+            continue
+        *parents, last = key.split(":")
+        at = found
+        for parent in parents:
+            at = at.setdefault(parent, {})
+        at[last] = value
+    return found
+
+
+def _sets(pillar, fleet):
+    """Return {set id: destinations} of the roles this proxy serves, in the fleet's order."""
+    port = pillar.get("freeswitch", {}).get("profiles", {}).get("internal", {}).get("port", 5060)
+    return {
+        number: [
+            {
+                "node": name,
+                "uri": f"sip:{entry['address']}:{port}",
+                "weight": entry.get("weight", 1),
+            }
+            for name, entry in fleet.items()
+            if entry.get("role") == role
+        ]
+        for number, role in pillar.get("opensips", {}).get("sets", {}).items()
+    }

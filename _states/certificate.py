@@ -1,0 +1,53 @@
+"""Have certificates deployed from pillar, verified first, as a whole or not at all."""
+
+from __future__ import annotations
+
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "certificate"
+
+
+def __virtual__():  # noqa: N807
+    if "certificate.deploy" in __salt__:
+        return __virtualname__
+    return False, "the certificate execution module did not load"
+
+
+def deployed(name, names=None, pillar_key=None, directory="/etc/voice/tls"):
+    """
+    Have a bundle live under ``<directory>/<name>/current`` (``chain.pem``, ``key.pem``).
+
+    name
+        Name of the bundle.
+
+    names
+        DNS names the leaf must hold.
+
+    pillar_key
+        Where pillar holds ``chain`` and ``key``; ``certificates:<name>`` by default. The bundle
+        itself never passes through the state, so that no log or job cache can show it.
+
+    directory
+        Where bundles live.
+
+    .. code-block:: yaml
+
+        Certificate of the proxy:
+          certificate.deployed:
+            - name: default
+            - names: [voice.example.org]
+    """
+    ret = {"name": name, "result": False, "changes": {}, "comment": ""}
+    try:
+        ret.update(
+            __salt__["certificate.deploy"](
+                name,
+                pillar_key=pillar_key,
+                names=names,
+                directory=directory,
+                test=__opts__["test"],
+            )
+        )
+    except CommandExecutionError as err:
+        ret["comment"] = str(err)
+    return ret

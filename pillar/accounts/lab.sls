@@ -1,0 +1,18 @@
+# The lab's packages come from its own signed repository, and its secrets are none.
+{% set lab_repository = {
+  "uri": "http://10.77.0.1:3142/voice",
+  "suite": "bookworm",
+  "components": ["main"],
+  "key": "/srv/guardian-lab/voice.gpg",
+} %}
+freeswitch:
+  repository: {{ lab_repository | tojson }}
+  esl_password: lab-esl-not-a-secret
+  unit:
+    realtime: false         # a host of the lab may not schedule in real time
+    drain_seconds: 600
+opensips:
+  repository: {{ lab_repository | tojson }}
+  memory: {shared: 64, private: 4}
+base:
+  time_service: false       # a host of the lab may not set the clock

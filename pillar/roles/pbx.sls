@@ -1,0 +1,10 @@
+# A PBX: calls arrive from the proxies on profile `internal`.
+freeswitch:
+  max_sessions: 1000
+  sessions_per_second: 100
+  dialplan:
+    public:
+      - name: answer
+        field: destination_number
+        expression: ^.+$
+        actions: [{application: answer}, {application: echo}]

@@ -1,0 +1,5 @@
+Host packages installed:
+  pkg.installed:
+    - pkgs:
+      - chrony
+      - tzdata

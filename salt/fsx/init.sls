@@ -1,0 +1,5 @@
+# PHP workers that take calls from FreeSWITCH by outbound event socket.
+include:
+  - fsx.installed
+  - fsx.configured
+  - fsx.running

@@ -1,0 +1,5 @@
+# node_exporter, and what it shows of calls.
+include:
+  - monitoring.installed
+  - monitoring.configured
+  - monitoring.running

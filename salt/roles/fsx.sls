@@ -1,0 +1,6 @@
+include:
+  - base
+  - certificates
+  - freeswitch
+  - fsx
+  - monitoring

@@ -1,0 +1,5 @@
+include:
+  - base
+  - certificates
+  - freeswitch
+  - monitoring
