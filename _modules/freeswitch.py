@@ -215,12 +215,11 @@ def gateways():
 
         salt '*pbx*' freeswitch.gateways
     """
-    return {
-        _text(node, "name"): {
-            key: _text(node, key) for key in ("profile", "state", "status", "proxy", "context")
-        }
-        for node in _xml(_api("sofia xmlstatus gateway")).all("gateway")
-    }
+    found = {}
+    for node in _xml(_api("sofia xmlstatus gateway")).all("gateway"):
+        # One that was replaced is still listed for a moment, after the one that replaced it.
+        found.setdefault(_text(node, "name"), _gateway(node))
+    return found
 
 
 def gateway_status(name):
@@ -233,7 +232,8 @@ def gateway_status(name):
 
         salt '*pbx*' freeswitch.gateway_status example-carrier
     """
-    return gateways().get(name)
+    told = _api(f"sofia xmlstatus gateway {_word(name, 'gateway')}")
+    return None if told.startswith("Invalid") else _gateway(_xml(told))
 
 
 def paused(direction="inbound"):
@@ -845,23 +845,20 @@ def _classify(old, new):
 def _verify(plan, tree):
     """Ask the daemon what it holds now, rather than trust what it replied."""
     told = _api("xml_locate root", timeout=15.0)
-    listed = _api("sofia xmlstatus gateway")
     wanted = _util("fsxml.load", tree).root
     place = _util("fsxml.differs", wanted, _xml(told))
     if place:
         raise CommandExecutionError(f"freeswitch reloaded but holds something else at {place}")
-    present = {_text(node, "name") for node in _xml(listed).all("gateway")}
-    configured = {
-        node.attrib.get("name")
-        for profile in _util("fsxml.load", tree)
-        .configuration("sofia.conf")
-        .all("profiles", "profile")
-        for node in profile.all("gateways", "gateway")
+    about = {
+        do: {step["gateway"] for step in plan["steps"] if step["do"] == do and "gateway" in step}
+        for do in ("rescan", "killgw")
     }
-    if any(action["do"] in ("rescan", "start") for action in plan["actions"]):
-        missing = sorted(configured - present)
-        if missing:
-            raise CommandExecutionError(f"gateways do not run after rescan: {', '.join(missing)}")
+    for name in sorted(about["rescan"]):
+        if gateway_status(name) is None:
+            raise CommandExecutionError(f"gateway {name} does not run after its rescan")
+    for name in sorted(about["killgw"] - about["rescan"]):
+        if gateway_status(name) is not None:
+            raise CommandExecutionError(f"gateway {name} still runs after its killgw")
 
 
 def _remember(core_uuid, tree, system):
@@ -1206,6 +1203,10 @@ def _process_lives():
 
 def _xml(text):
     return _util("fsxml.parse", text)
+
+
+def _gateway(node):
+    return {key: _text(node, key) for key in ("profile", "state", "status", "proxy", "context")}
 
 
 def _text(node, name):

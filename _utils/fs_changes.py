@@ -158,9 +158,15 @@ class _Plan:
         self.steps: list[dict] = []
         self.actions: list[dict] = []
 
-    def add(self, what: str, do: str, files: tuple[str, ...], **arguments: str) -> None:
-        """Note one change, its files and what applies it; every change reloads the XML first."""
-        self.steps.append({"what": what, "do": do, "files": sorted(set(files))})
+    def add(
+        self, what: str, do: str, files: tuple[str, ...], *, about: str = "", **arguments: str
+    ) -> None:
+        """Note one change, its files and what applies it; every change reloads the XML first.
+
+        ``about`` names a gateway that must run after a rescan, and must not after a killgw.
+        """
+        step = {"what": what, "do": do, "files": sorted(set(files))}
+        self.steps.append({**step, "gateway": about} if about else step)
         wanted = [{"do": do, **arguments}]
         if do not in ("reloadxml", "restart"):
             wanted.insert(0, {"do": "reloadxml"})
@@ -179,7 +185,7 @@ class _Plan:
         told = [step for step in self.steps if ACTIONS[step["do"]] == worst]
         return {
             "disruption": worst,
-            "why": [step["what"] for step in told],
+            "why": list(dict.fromkeys(step["what"] for step in told)),
             "actions": needed,
             "steps": self.steps,
         }
@@ -306,15 +312,17 @@ def _gateways(plan: _Plan, name: str, before: object, after: object) -> None:
     old, new = _named(before, "gateways", "gateway"), _named(after, "gateways", "gateway")
     for label in sorted(set(old) | set(new)):
         if label not in old:
-            plan.add(f"gateway {label} added", "rescan", _files([new[label]]), profile=name)
+            files = _files([new[label]])
+            plan.add(f"gateway {label} added", "rescan", files, about=label, profile=name)
         elif label not in new:
             files = _files([old[label]])
-            plan.add(f"gateway {label} removed", "killgw", files, profile=name, gateway=label)
+            what = f"gateway {label} removed"
+            plan.add(what, "killgw", files, about=label, profile=name, gateway=label)
         elif old[label].canonical() != new[label].canonical():
             files = _files([old[label], new[label]])
             what = f"gateway {label}: {_param_changes(old[label], new[label])}"
             plan.add(what, "killgw", files, profile=name, gateway=label)
-            plan.add(what, "rescan", files, profile=name)
+            plan.add(what, "rescan", files, about=label, profile=name)
 
 
 def _switch(plan: _Plan, before: object, after: object) -> None:

@@ -36,6 +36,8 @@ DIRECTIVE_ALONE = re.compile(
 )
 DROPPED = ("<include>", "</include>", "<?")
 REFERENCE = re.compile(r"\$\$\{([^{}]*)\}")
+BARE_AMPERSAND = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9a-fA-F]+);)")
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 GATEWAY_NAME = re.compile(r"[\w.\-]+", re.ASCII)
 
 
@@ -181,7 +183,11 @@ def event_socket(files: dict[str, bytes]) -> dict[str, str | int]:
 
 
 def parse(text: str, what: str = "answer") -> Node:
-    """Return the root of one XML text that FreeSWITCH sent. Raises ``ValueError``, one line."""
+    """Return the root of one XML text that FreeSWITCH sent. Raises ``ValueError``, one line.
+
+    FreeSWITCH forgets to escape some values (`sofia xmlstatus`: a user name with `&`).
+    """
+    text = BARE_AMPERSAND.sub("&amp;", CONTROL.sub("?", text))
     document = Document({})
     source = _Preprocessor(document)
     for number, line in enumerate(text.split("\n"), 1):
