@@ -190,7 +190,11 @@ class Pipeline:
                 self._approve(f"Apply {what}?")
             journal.add("apply", stacks=sorted(changed))
             moved = stacks.apply(planned)
-            journal.add("applied", stacks=sorted(planned), outputs_moved=[one for one in moved if moved[one]])
+            journal.add(
+                "applied",
+                stacks=sorted(planned),
+                outputs_moved=[one for one in moved if moved[one]],
+            )
             for name, (root, counts) in planned.items():
                 self.done[name] = str(counts)
                 root.discard()

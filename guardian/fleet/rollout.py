@@ -406,7 +406,7 @@ class Rollout:
         peers = [peer for peer in self._sets[track.node.role] if peer is not track]
         coming = any(peer.active or (peer.step == PENDING and peer.out) for peer in peers)
         room = any(not peer.out for peer in peers)
-        waited = now - (track.pending_since or now)
+        waited = now - (now if track.pending_since is None else track.pending_since)
         if (coming or room) and waited < self._settings.capacity_deadline:
             self._note(track, "waits", why)
             self._requeue(track)

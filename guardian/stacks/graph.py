@@ -13,13 +13,13 @@ def levels(stacks: dict[str, Stack], chosen: Iterable[str]) -> list[list[str]]:
     UsageError on a cycle, naming it.
     """
     names = set(chosen)
-    sorter = TopologicalSorter({name: names & _all_before(stacks, name) for name in names})
     try:
-        sorter.prepare()
+        TopologicalSorter({name: stack.after for name, stack in stacks.items()}).prepare()
     except CycleError as error:
-        raise UsageError(
-            f"guardian.yaml: stacks in a circle: {' -> '.join(error.args[1])}"
-        ) from None
+        circle = " -> ".join(error.args[1])
+        raise UsageError(f"guardian.yaml: stacks in a circle: {circle}") from None
+    sorter = TopologicalSorter({name: names & _all_before(stacks, name) for name in names})
+    sorter.prepare()
     found = []
     while sorter.is_active():
         ready = sorted(sorter.get_ready())
