@@ -35,12 +35,12 @@ def _scan(path: Path) -> tuple[list[Entry], int, str]:
             break
         try:
             entry = json.loads(line)
-            sound = entry["prev"] == previous and entry["seq"] == number and entry["v"] == VERSION
-        except (ValueError, KeyError, TypeError):
-            sound = False
-        if not sound:
-            if good + len(line) == len(raw):
+        except ValueError:
+            if good + len(line) == len(raw) and line.count(b'{"v":') < 2:
                 break  # a power cut may leave the right length and the wrong bytes
+            entry = None
+        # A last line that parses but does not fit vouches against the one before it.
+        if not _fits(entry, number, previous):
             raise GuardianError(
                 f"{path}:{number}: damaged or of another version; the run cannot be resumed, "
                 "`guardian plan` shows where the fleet stands"
@@ -48,6 +48,13 @@ def _scan(path: Path) -> tuple[list[Entry], int, str]:
         previous, good = sha256(line).hexdigest(), good + len(line)
         entries.append(entry)
     return entries, good, previous
+
+
+def _fits(entry: Any, number: int, previous: str) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    found = (entry.get("v"), entry.get("seq"), entry.get("prev"))
+    return found == (VERSION, number, previous)
 
 
 class Journal:
