@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import os
 import re
 import shutil
@@ -67,7 +68,7 @@ def inspect(name, directory=DIRECTORY):
     return {**_facts(leaf), "version": version}
 
 
-def verify(name, chain, key, names=None):
+def verify(name, chain, key, dns_names=None):
     """
     Check a bundle and return the facts of its leaf; raise with one line if it may not be served.
 
@@ -77,7 +78,7 @@ def verify(name, chain, key, names=None):
     key
         The leaf's private key, PEM, not encrypted.
 
-    names
+    dns_names
         DNS names the leaf must hold.
 
     Never run this by hand with a real key: arguments end up in the job cache.
@@ -93,14 +94,14 @@ def verify(name, chain, key, names=None):
         private = _key(key)
         leaf = certificates[0]
         _check_pair(leaf, private)
-        _check_leaf(leaf, names or [])
+        _check_leaf(leaf, dns_names or [])
         _check_order(certificates)
     except ValueError as err:
         raise CommandExecutionError(f"certificate {_checked(name)}: {err}{_kept(name)}") from None
     return _facts(leaf)
 
 
-def deploy(name, pillar_key=None, names=None, directory=DIRECTORY, test=False):
+def deploy(name, pillar_key=None, dns_names=None, directory=DIRECTORY, test=False):
     """
     Deploy a bundle from pillar if it is not the live one.
 
@@ -110,7 +111,7 @@ def deploy(name, pillar_key=None, names=None, directory=DIRECTORY, test=False):
     pillar_key
         Where pillar holds ``chain`` and ``key``; ``certificates:<name>`` by default.
 
-    names
+    dns_names
         DNS names the leaf must hold.
 
     Returns ``{"result", "comment", "changes"}`` as a state does; ``test`` only predicts.
@@ -122,7 +123,7 @@ def deploy(name, pillar_key=None, names=None, directory=DIRECTORY, test=False):
         salt '*' certificate.deploy default test=True
     """
     bundle = _bundle(pillar_key or f"certificates:{_checked(name)}")
-    facts = verify(name, bundle["chain"], bundle["key"], names)
+    facts = verify(name, bundle["chain"], bundle["key"], dns_names)
     home = Path(directory) / name
     version = facts["fingerprint"][:16]
     old = inspect(name, directory)
@@ -228,7 +229,7 @@ def _check_leaf(leaf, names):
 def _check_order(certificates):
     """Each certificate is followed by its issuer, and the root is left out."""
     now = datetime.datetime.now(datetime.UTC)
-    for one, issuer in zip(certificates, certificates[1:], strict=False):
+    for one, issuer in itertools.pairwise(certificates):
         if one.issuer != issuer.subject:
             raise ValueError(f"{_subject(issuer)} follows {_subject(one)} but did not issue it")
         try:

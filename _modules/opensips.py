@@ -46,8 +46,9 @@ STATES = {"a": "Active", "i": "Inactive", "p": "Probing"}
 TRIAL = """
 set -e
 ip link set lo up
-for address in $ADDRESSES; do ip address add "$address/32" dev lo; done
+for address in $ADDRESSES; do ip address replace "$address/32" dev lo; done
 mount --bind "$STAGED" "$LIVE"
+mkdir -p "$RUN"
 mount -t tmpfs -o mode=0777 tmpfs "$RUN"
 "$BINARY" -F -f "$LIVE/opensips.cfg" -P "$RUN/trial.pid" 2>&1 &
 pid=$!
@@ -905,7 +906,8 @@ def _complaints(said, path):
                 lines.append(told.replace(path, _opt("conf_dir")))
                 break
     lines = [line for line in dict.fromkeys(lines) if line and "bad config file" not in line]
-    return lines[:3] or ["opensips does not start with it and gives no reason"]
+    last = text.strip().splitlines()[-1:] or ["without a word"]
+    return lines[:3] or [f"opensips does not start with it: {last[0][:200]}"]
 
 
 def _opt(name):

@@ -13,14 +13,14 @@ def __virtual__():  # noqa: N807
     return False, "the certificate execution module did not load"
 
 
-def deployed(name, names=None, pillar_key=None, directory="/etc/voice/tls"):
+def deployed(name, dns_names=None, pillar_key=None, directory="/etc/voice/tls"):
     """
     Have a bundle live under ``<directory>/<name>/current`` (``chain.pem``, ``key.pem``).
 
     name
         Name of the bundle.
 
-    names
+    dns_names
         DNS names the leaf must hold.
 
     pillar_key
@@ -35,7 +35,7 @@ def deployed(name, names=None, pillar_key=None, directory="/etc/voice/tls"):
         Certificate of the proxy:
           certificate.deployed:
             - name: default
-            - names: [voice.example.org]
+            - dns_names: [voice.example.org]
     """
     ret = {"name": name, "result": False, "changes": {}, "comment": ""}
     try:
@@ -43,7 +43,7 @@ def deployed(name, names=None, pillar_key=None, directory="/etc/voice/tls"):
             __salt__["certificate.deploy"](
                 name,
                 pillar_key=pillar_key,
-                names=names,
+                dns_names=dns_names,
                 directory=directory,
                 test=__opts__["test"],
             )

@@ -49,6 +49,7 @@ def base_root() -> Path:
                 f"--include={','.join(PACKAGES)}",
                 # Hosts start with these lists and only ask what has changed.
                 "--skip=cleanup/apt/lists",
+                '--aptopt=Acquire::Languages "none"',
                 SUITE,
                 unfinished,
                 "http://deb.debian.org/debian",

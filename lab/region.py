@@ -69,6 +69,11 @@ class Region:
     def is_up(self) -> bool:
         return all(host.init_pid() for host in (self.master, *self.hosts.values()))
 
+    @property
+    def proxy_address(self) -> str:
+        """Where calls go in: the first proxy of the fleet."""
+        return next(node.address for node in self.nodes.values() if node.role == "sip")
+
     def up(self) -> None:
         """Bring up what is not up; LabError names the host and what its console or states said."""
         sleeping = [host for host in self.hosts.values() if host.init_pid() is None]
@@ -144,16 +149,30 @@ class Region:
         """Wait until each minion has answered once."""
         answered: set[str] = set()
         for _ in range(20):
-            answered |= set(self.salt(",".join(sorted(expected)), "test.ping", listed=True))
+            answered |= set(
+                self.salt(",".join(sorted(expected)), "test.ping", listed=True, timeout=2)
+            )
             if answered >= expected:
                 return
         raise LabError(f"no answer from {', '.join(sorted(expected - answered))}")
 
     def salt(
-        self, target: str, function: str, *args: str, listed: bool = False, **kwargs: object
+        self,
+        target: str,
+        function: str,
+        *args: str,
+        listed: bool = False,
+        timeout: int = 60,
+        **kwargs: object,
     ) -> dict[str, Any]:
         """Run one function through the master's `salt` command: {minion id: return}."""
-        words = ["salt", "--out=json", "--static", "--timeout=60", *(["-L"] if listed else [])]
+        words = [
+            "salt",
+            "--out=json",
+            "--static",
+            f"--timeout={timeout}",
+            *(["-L"] if listed else []),
+        ]
         words += [target, function, *args]
         words += [f"{key}={value}" for key, value in kwargs.items()]
         done = self.master.run(words, check=False)

@@ -7,7 +7,7 @@ fleet:
 
 certificates:
   default:
-    names: [voice.lab.invalid]
+    dns_names: [voice.lab.invalid]
     # Made for the lab and published with it: this key is public, it protects nothing.
     chain: |
       -----BEGIN CERTIFICATE-----

@@ -2,7 +2,7 @@
 Certificate {{ name }} deployed:
   certificate.deployed:
     - name: {{ name }}
-    - names: {{ bundle.names | default([]) | tojson }}
+    - dns_names: {{ bundle.dns_names | default([]) | tojson }}
     - pillar_key: certificates:{{ name }}
 {%- else %}
 No certificate asked for:
