@@ -42,6 +42,7 @@ class Root:
     commit: str
     on_event: Callable[[str, Event], None] = lambda stack, event: None
     version: str = ""
+    lock_timeout: str = "60s"
     _child: "subprocess.Popen[str] | None" = field(default=None, repr=False)
     _stopped: bool = False
 
@@ -60,7 +61,7 @@ class Root:
             self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise GuardianError(f"stack {self.stack}: {error.filename}: {error.strerror}") from None
-        declared = _declared(self.work)
+        declared = _declared(self.work, "variable")
         given = {key: value for key, value in upstream.items() if key in declared}
         if given:
             _private(self.work / "upstream.auto.tfvars.json", json.dumps(given))
@@ -72,7 +73,13 @@ class Root:
         """Plan and bind the plan file; what it would add, change and remove."""
         chosen = self.work / "vars" / f"{self.workspace}.tfvars"
         given = [f"-var-file={chosen}"] if chosen.exists() else []
-        arguments = ["-json", "-input=false", "-lock-timeout=60s", f"-out={self.plan_file}", *given]
+        arguments = [
+            "-json",
+            "-input=false",
+            f"-lock-timeout={self.lock_timeout}",
+            f"-out={self.plan_file}",
+            *given,
+        ]
         events = self._retry(["plan", *arguments])
         counts = _counts(self.stack, events, "plan")
         plans.bind(self.plan_file, **self._world())
@@ -82,7 +89,13 @@ class Root:
         """Apply exactly the plan that was made; GuardianError when it or the world changed."""
         plans.check(self.plan_file, **self._world())
         events = self._run(
-            ["apply", "-json", "-input=false", "-lock-timeout=60s", str(self.plan_file)]
+            [
+                "apply",
+                "-json",
+                "-input=false",
+                f"-lock-timeout={self.lock_timeout}",
+                str(self.plan_file),
+            ]
         )
         return _counts(self.stack, events, "apply")
 
@@ -93,8 +106,9 @@ class Root:
             values = {name: entry["value"] for name, entry in found.items()}
         except (ValueError, TypeError, KeyError, AttributeError):
             raise GuardianError(f"stack {self.stack}: `terraform output` is not its JSON") from None
-        for name, value in values.items():
-            if value is None:
+        # Terraform leaves a null output out, and pillar would fall back in silence.
+        for name in sorted(_declared(self.work, "output")):
+            if values.get(name) is None:
                 raise GuardianError(
                     f"stack {self.stack}: output {name!r} is null; nothing was published"
                 )
@@ -110,6 +124,9 @@ class Root:
         """Remove the copy, plan and all, unless a state had to be left in it."""
         if not (self.work / "errored.tfstate").exists():
             shutil.rmtree(self.work, ignore_errors=True)
+
+    def _quiet(self) -> list[str]:
+        return ["-json", "-input=false", f"-lock-timeout={self.lock_timeout}"]
 
     def _world(self) -> dict[str, Any]:
         state = self.state / self.workspace / "terraform.tfstate"
@@ -166,7 +183,8 @@ class Root:
             child = subprocess.Popen(
                 [binary(), *arguments],
                 cwd=self.work,
-                env=_environment(self.workspace),
+                # init insists that the workspace exists; every other command makes it.
+                env=_environment("default" if arguments[0] == "init" else self.workspace),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -265,9 +283,9 @@ def _environment(workspace: str) -> dict[str, str]:
     return kept
 
 
-def _declared(root: Path) -> set[str]:
+def _declared(root: Path, kind: str) -> set[str]:
     text = "\n".join(file.read_text(encoding="utf-8") for file in sorted(root.glob("*.tf")))
-    return set(re.findall(r'^\s*variable\s+"([^"]+)"', text, re.MULTILINE))
+    return set(re.findall(rf'^\s*{kind}\s+"([^"]+)"', text, re.MULTILINE))
 
 
 def _counts(stack: str, events: list[Event], operation: str) -> plans.Counts:
