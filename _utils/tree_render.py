@@ -36,13 +36,18 @@ def render(source: str, context: dict, cache: str, component: str) -> dict:
     )
     environment.filters["quoted"] = _quoted
     environment.filters["many"] = lambda value: value if isinstance(value, list) else [value]
-    tree: dict[str, bytes] = {}
+    # Every path first: a pillar of the wrong shape is then told by its key, not by a template.
+    wanted: dict[str, tuple[str, dict]] = {}
     for entry in manifest["tree"]:
         for item in _items(entry, context, component):
             path = _path(entry, item, component)
-            if path in tree:
+            if path in wanted:
                 raise ValueError(f"{path}: two entries of the pillar lead to this file; rename one")
-            tree[path] = _one(environment, entry["template"], {**context, "item": item}, component)
+            wanted[path] = (entry["template"], item)
+    tree = {
+        path: _one(environment, template, {**context, "item": item}, component)
+        for path, (template, item) in wanted.items()
+    }
     system = [
         {
             "path": entry["path"],

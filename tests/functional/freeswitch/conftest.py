@@ -67,6 +67,7 @@ class Node:
                 "state_verbose": False,
                 "freeswitch.conf_dir": str(self.conf),
                 "freeswitch.state_dir": str(root / "voice"),
+                "voice.state_dir": str(root / "voice"),
                 "freeswitch.pidfile": str(root / "run" / "freeswitch.pid"),
                 "freeswitch.user": pwd.getpwuid(os.geteuid()).pw_name,
                 "freeswitch.group": grp.getgrgid(os.getegid()).gr_name,
@@ -141,8 +142,13 @@ def flavours():
 
 
 @pytest.fixture(params=flavours())
-def node(request, tmp_path):
+def node(request, tmp_path, monkeypatch):
     (tmp_path / "pillar").mkdir()
+    installed = tmp_path / "bin" / "freeswitch"  # what tells `voice` which daemon is here
+    installed.parent.mkdir()
+    installed.write_text("#!/bin/sh\n")
+    installed.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{installed.parent}")
     made = Node(tmp_path, request.param)
     yield made
     made.close()

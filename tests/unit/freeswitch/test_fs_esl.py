@@ -180,7 +180,7 @@ def test_unusable_password_is_refused_before_anything_is_sent(esl, password):
 def test_noise_never_tracebacks(esl, chunks, polite):
     """Whatever bytes come, the answer is text or one line of error, and soon."""
     noise = b"".join(chunks)
-    lines = (OK, noise) if polite else (noise,)
+    lines = (OK, noise) if polite else ()
     with Server(AUTH if polite else noise, *lines) as server:
         before = time.monotonic()
         try:

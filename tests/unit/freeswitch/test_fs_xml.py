@@ -1,0 +1,286 @@
+"""FreeSWITCH's preprocessor rules, each measured on or read in 1.10.12, and the linter on top."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+ROOT = """<?xml version="1.0"?>
+<document type="freeswitch/xml">
+  <X-PRE-PROCESS cmd="include" data="vars.xml"/>
+  <section name="configuration">
+    <X-PRE-PROCESS cmd="include" data="autoload_configs/*.xml"/>
+  </section>
+</document>
+"""
+VARS = """<include>
+  <X-PRE-PROCESS cmd="set" data="address=192.0.2.1"/>
+</include>
+"""
+SOFIA = """<configuration name="sofia.conf">
+  <profiles>
+    <X-PRE-PROCESS cmd="include" data="../sip_profiles/*.xml"/>
+  </profiles>
+</configuration>
+"""
+MODULES = """<configuration name="modules.conf">
+  <modules>
+    <load module="mod_sofia"/>
+  </modules>
+</configuration>
+"""
+EVENT_SOCKET = """<configuration name="event_socket.conf">
+  <settings>
+    <param name="listen-ip" value="127.0.0.1"/>
+    <param name="listen-port" value="8021"/>
+    <param name="password" value="not-a-secret"/>
+  </settings>
+</configuration>
+"""
+
+
+def profile(name="internal", port=5060, gateways="", extra=""):
+    return f"""<profile name="{name}">
+  <gateways>
+{gateways}
+  </gateways>
+  <settings>
+    <param name="sip-ip" value="$${{address}}"/>
+    <param name="sip-port" value="{port}"/>
+{extra}
+  </settings>
+</profile>
+"""
+
+
+def tree(**files):
+    texts = {
+        "freeswitch.xml": ROOT,
+        "vars.xml": VARS,
+        "autoload_configs/sofia.conf.xml": SOFIA,
+        "autoload_configs/modules.conf.xml": MODULES,
+        "autoload_configs/event_socket.conf.xml": EVENT_SOCKET,
+        "sip_profiles/internal.xml": profile(),
+        **files,
+    }
+    return {name: text.encode() for name, text in texts.items() if text is not None}
+
+
+def test_good_tree_has_no_problem_and_expands(fsxml):
+    files = tree()
+    assert fsxml.lint(files) == []
+    document = fsxml.load(files)
+    (found,) = document.configuration("sofia.conf").all("profiles", "profile")
+    assert found.all("settings")[0].param("sip-ip") == "192.0.2.1"
+    assert (found.file, found.line) == ("sip_profiles/internal.xml", 1)
+
+
+INTERNAL = "sip_profiles/internal.xml"
+ACL = "autoload_configs/acl.conf.xml"
+BAD = {
+    "one-line file vanishes": (
+        {"vars.xml": '<include><X-PRE-PROCESS cmd="set" data="address=1"/></include>\n'},
+        "vars.xml:1: FreeSWITCH drops a line with <include>",
+    ),
+    "directive beside other text": (
+        {"vars.xml": VARS.replace("  <X-PRE", "<a/><X-PRE", 1)},
+        "vars.xml:2: X-PRE-PROCESS must be alone on its line",
+    ),
+    "directive over two lines": (
+        {"vars.xml": VARS.replace(" data=", "\n data=")},
+        "vars.xml:2: X-PRE-PROCESS needs cmd and data, in that order, on one line",
+    ),
+    "directive in a comment runs": (
+        {"vars.xml": VARS + '<!--\n<X-PRE-PROCESS cmd="set" data="a=b"/>\n-->\n'},
+        "vars.xml:5: X-PRE-PROCESS runs although commented out",
+    ),
+    "undefined variable": (
+        {INTERNAL: profile(port="$${nowhere}")},
+        f"{INTERNAL}:7: $${{nowhere}} is not set before this line",
+    ),
+    "unterminated variable": (
+        {INTERNAL: profile(port="$${address")},
+        f"{INTERNAL}:7: '$${{' without its '}}'",
+    ),
+    "exec": (
+        {"vars.xml": VARS.replace('cmd="set"', 'cmd="exec-set"')},
+        "exec-set makes a start depend on the outside",
+    ),
+    "include loop": (
+        {"vars.xml": '<X-PRE-PROCESS cmd="include" data="vars.xml"/>\n' + VARS},
+        "include loop through vars.xml",
+    ),
+    "include out of the tree": (
+        {"vars.xml": VARS + '<X-PRE-PROCESS cmd="include" data="../../etc/passwd"/>\n'},
+        "vars.xml:4: include leads out of the tree",
+    ),
+    "missing directory": (
+        {"vars.xml": VARS + '<X-PRE-PROCESS cmd="include" data="nowhere/*.xml"/>\n'},
+        "vars.xml:4: included directory nowhere does not exist",
+    ),
+    "unreached file": ({"other/x.xml": "<a/>\n"}, "other/x.xml: no include reaches it"),
+    "ill-formed": (
+        {INTERNAL: profile().replace("</settings>", "</setings>")},
+        f"{INTERNAL}:9: mismatched tag (<settings> of {INTERNAL}:5)",
+    ),
+    "entity": (
+        {"freeswitch.xml": '<!DOCTYPE d [<!ENTITY a "b">]>\n' + ROOT.split("\n", 1)[1]},
+        "document types and entities are not allowed",
+    ),
+    "external entity": (
+        {"freeswitch.xml": '<!DOCTYPE d SYSTEM "file:///etc/passwd">\n' + ROOT},
+        "document types and entities are not allowed",
+    ),
+    "same port twice": (
+        {"sip_profiles/other.xml": profile("other")},
+        "sip-port 192.0.2.1:5060 of profile other is taken by profile internal",
+    ),
+    "same gateway twice": (
+        {
+            INTERNAL: profile(gateways='<gateway name="g"/>'),
+            "sip_profiles/other.xml": profile("other", 5080, '<gateway name="g"/>'),
+        },
+        "gateway g again",
+    ),
+    "gateway name": (
+        {INTERNAL: profile(gateways='<gateway name="a b"/>')},
+        "gateway name 'a b' may hold only",
+    ),
+    "second container": (
+        {INTERNAL: profile().replace("</profile>", "<settings/></profile>")},
+        "only the first <settings> is ever read",
+    ),
+    "unknown list": (
+        {INTERNAL: profile(extra='<param name="apply-inbound-acl" value="friends"/>')},
+        "apply-inbound-acl names list 'friends', which acl.conf lacks",
+    ),
+    "public default password": (
+        {"autoload_configs/event_socket.conf.xml": EVENT_SOCKET.replace("not-a-secret", "ClueCon")},
+        "absent or the public default",
+    ),
+    "absent password": (
+        {"autoload_configs/event_socket.conf.xml": EVENT_SOCKET.replace('"password"', '"other"')},
+        "absent or the public default",
+    ),
+    "event socket for everybody": (
+        {"autoload_configs/event_socket.conf.xml": EVENT_SOCKET.replace("127.0.0.1", "::")},
+        "must listen on 127.0.0.1 or ::1 only",
+    ),
+    "module twice": (
+        {
+            "autoload_configs/modules.conf.xml": MODULES.replace(
+                "  </modules>", '<load module="mod_sofia"/>\n</modules>'
+            )
+        },
+        "mod_sofia is loaded twice",
+    ),
+    "configuration twice": ({ACL: MODULES}, "configuration modules.conf again"),
+    "no modules": ({"autoload_configs/modules.conf.xml": None}, "no module would be loaded"),
+    "no root": ({"freeswitch.xml": None}, "freeswitch.xml: missing"),
+    "shell-like comment": ({"vars.xml": VARS + "<!--#set x -->\n"}, "is a directive"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_linter_names_file_and_line(fsxml, case):
+    files, told = BAD[case]
+    problems = fsxml.lint(tree(**files))
+    assert any(told in problem for problem in problems), problems
+    assert all("\n" not in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"\xff\xfe<a/>", "not UTF-8"), (b"<a>\0</a>", "NUL"), (b"\xef\xbb\xbf<a/>", "byte order")],
+)
+def test_encodings(fsxml, content, told):
+    files = {**tree(), "vars.xml": content}
+    assert any(told in problem for problem in fsxml.lint(files))
+
+
+def test_deep_nesting_ends_early(fsxml):
+    files = {**tree(), "vars.xml": b"<a>" * 100_000}
+    assert any("nested deeper" in problem for problem in fsxml.lint(files))
+
+
+def test_event_socket_settings_are_found(fsxml):
+    assert fsxml.event_socket(tree()) == {
+        "host": "127.0.0.1",
+        "port": 8021,
+        "password": "not-a-secret",
+    }
+    through_variable = tree(
+        **{
+            "vars.xml": VARS.replace("address=192.0.2.1", "address=192.0.2.1")
+            + '<X-PRE-PROCESS cmd="set" data="word=from-vars"/>\n',
+            "autoload_configs/event_socket.conf.xml": EVENT_SOCKET.replace(
+                "not-a-secret", "$${word}"
+            ),
+        }
+    )
+    assert fsxml.event_socket(through_variable)["password"] == "from-vars"
+    with pytest.raises(ValueError, match="no password"):
+        fsxml.event_socket(
+            tree(
+                **{"autoload_configs/event_socket.conf.xml": EVENT_SOCKET.replace("password", "x")}
+            )
+        )
+
+
+def test_answers_of_the_daemon_are_read_though_it_does_not_escape(fsxml):
+    """1.10.12 writes a gateway's user name unescaped in `sofia xmlstatus`."""
+    text = '<?xml version="1.0" encoding="ISO-8859-1"?>\n<g><u>a&"b</u><s>&lt;x&gt;</s></g>'
+    node = fsxml.parse(text)
+    assert [child.text for child in node.children] == ['a&"b', "<x>"]
+    with pytest.raises(ValueError, match="answer:1"):
+        fsxml.parse("Invalid Gateway!")
+
+
+def test_differences_are_located(fsxml):
+    wanted = fsxml.load(tree()).root
+    same = fsxml.load(tree()).root
+    other = fsxml.load(tree(**{INTERNAL: profile(port=5061)})).root
+    assert fsxml.differs(wanted, same) == ""
+    assert fsxml.differs(wanted, other) == f"{INTERNAL}:7"
+
+
+LINES = st.sampled_from(
+    [
+        "<include>",
+        "</include>",
+        "<?xml?>",
+        "<!--",
+        "-->",
+        "<!--#x",
+        "$${",
+        "$${address}",
+        "}",
+        '<X-PRE-PROCESS cmd="set" data="a=$${a}b"/>',
+        '<X-PRE-PROCESS cmd="include" data="*.xml"/>',
+        '<X-PRE-PROCESS cmd="include" data="sub/*.xml"/>',
+        "x-pre-process",
+        "<a b='c'>",
+        "</a>",
+        "<![CDATA[",
+        "]]>",
+        "&amp;",
+        "&x;",
+        "<!DOCTYPE a>",
+        "text",
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.dictionaries(st.sampled_from(["vars.xml", "sub/x.xml", "y.xml"]),
+                       st.lists(LINES, max_size=12)))  # fmt: skip
+def test_any_mixture_gives_lines_not_tracebacks(fsxml, files):
+    texts = {name: "\n".join(lines) for name, lines in files.items()}
+    problems = fsxml.lint(tree(**texts))
+    assert all(isinstance(problem, str) and "\n" not in problem for problem in problems)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_give_lines_not_tracebacks(fsxml, content):
+    problems = fsxml.lint({**tree(), "vars.xml": content})
+    assert all("\n" not in problem for problem in problems)
