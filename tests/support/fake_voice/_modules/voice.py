@@ -1,32 +1,30 @@
 """The seam of a node over a JSON file; the rules are those of the real one."""
 
 import json
-import os
 import time
+from pathlib import Path
 
 from salt.exceptions import CommandExecutionError
 
 
-def _path(node=None):
-    root = __opts__["fake_voice"]
-    return os.path.join(root, "nodes", (node or __opts__["id"]) + ".json")
+def _path():
+    return Path(__opts__["fake_voice"]) / "nodes" / f"{__opts__['id']}.json"
 
 
-def read(node=None):
-    with open(_path(node)) as file:
-        return json.load(file)
+def read():
+    return json.loads(_path().read_text())
 
 
 def write(state):
-    with open(_path() + ".new", "w") as file:
-        json.dump(state, file)
-    os.replace(_path() + ".new", _path())
+    temporary = _path().with_suffix(".new")
+    temporary.write_text(json.dumps(state))
+    temporary.replace(_path())
     return state
 
 
 def note(*words):
     line = " ".join([__opts__["id"].partition(".")[0], *(str(word) for word in words)])
-    with open(os.path.join(__opts__["fake_voice"], "log"), "a") as file:
+    with (Path(__opts__["fake_voice"]) / "log").open("a") as file:
         file.write(line + "\n")
 
 

@@ -9,10 +9,7 @@ def configured(name, config):
     if node["running"] and node["config"] == config:
         return ret
     moved = [key for key, value in config.items() if node["config"].get(key) != value]
-    if "rtp" in moved or not node["running"]:
-        disruption = "restart"
-    else:
-        disruption = "reload"
+    disruption = "restart" if "rtp" in moved or not node["running"] else "reload"
     why = [f"{key}: {node['config'].get(key)} -> {config[key]}" for key in moved] or ["not running"]
     ret["changes"] = {"disruption": disruption, "why": why, "actions": [disruption]}
     if __opts__["test"]:
