@@ -462,7 +462,7 @@ class Commands:
 
     def _gateway_xml(self, wanted: str) -> str:
         for profile, name in self._gateways():
-            if name == wanted:
+            if name == wanted and not profile.gateways.by_name[name].marked:
                 head = '<?xml version="1.0" encoding="ISO-8859-1"?>'
                 return "\n".join([head, *self._gateway_lines(profile, name)]) + "\n"
         return "Invalid Gateway!\n"

@@ -10,6 +10,7 @@ from commands import Commands
 from core import Core
 
 log = logging.getLogger("event_socket")
+_UNLOADED = "The system is being shut down.\n"
 _GOODBYE = "Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n"
 _MAX_LINE = 8192
 
@@ -22,6 +23,7 @@ class EventSocket:
         self._server: asyncio.Server | None = None
         self._password = ""
         self._access = ""
+        self._open: set[asyncio.StreamWriter] = set()
 
     async def open(self) -> None:
         """Listen where the configuration says; an absent password is ClueCon, as ever."""
@@ -33,9 +35,12 @@ class EventSocket:
         self._server = await asyncio.start_server(self._serve, host, port, limit=_MAX_LINE)
 
     async def reopen(self) -> None:
-        """Listen again with a new configuration; connections that are open stay."""
+        """End every connection and listen again with the new configuration, as unloading does."""
         if self._server:
             self._server.close()
+        for writer in list(self._open):
+            _write(writer, {"Content-Type": "text/disconnect-notice"}, _UNLOADED)
+            writer.close()
         await self.open()
 
     def _welcome(self, address: str) -> bool:
@@ -46,6 +51,7 @@ class EventSocket:
         return ipaddress.ip_address(address).is_loopback
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
         try:
             if not self._welcome(writer.get_extra_info("peername")[0]):
                 refusal = "Access Denied, go away.\n"
@@ -64,6 +70,7 @@ class EventSocket:
         ):
             pass  # the client went away or sent what no client sends
         finally:
+            self._open.discard(writer)
             writer.close()
 
     async def _command(self, reader: asyncio.StreamReader) -> list[str]:

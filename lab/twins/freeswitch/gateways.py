@@ -132,7 +132,8 @@ class Gateways:
         """Start gateways not known yet; a changed one keeps its old settings (the rescan trap)."""
         for entry in element.findall("./gateways/gateway"):
             name = entry.get("name", "")
-            if name not in self.by_name:
+            known = self.by_name.get(name)
+            if known is None or known.marked:  # measured: a marked one makes room at once
                 gateway = Gateway(name, self.profile, params(entry))
                 self.by_name[name] = gateway
                 gateway.start(send, contact)

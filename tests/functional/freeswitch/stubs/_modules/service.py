@@ -1,5 +1,6 @@
 """Service manager of the functional tests: one daemon, no systemd."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -43,6 +44,8 @@ def stop(name):
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
+        with contextlib.suppress(ChildProcessError):  # one that is not ours needs no reaping
+            os.waitpid(pid, os.WNOHANG)
         if _pid() is None:
             return True
         time.sleep(0.05)
