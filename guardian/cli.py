@@ -1,5 +1,6 @@
 """The commands, thin: each one is a pipeline kept elsewhere and imported when it is asked for."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from guardian.errors import EXIT_CODES, INTERRUPTED, GuardianError, UsageError
+from guardian.errors import EXIT_CODES, FAILED, INTERRUPTED, GuardianError, UsageError
 
 if TYPE_CHECKING:
     from guardian.config import Config, Workspace
@@ -68,8 +69,20 @@ class _Group(click.Group):
             click.echo(f"guardian: {error}", err=True)
             ctx.exit(error.code)
         except KeyboardInterrupt:
-            click.echo("guardian: interrupted", err=True)
+            click.echo("guardian: interrupted; `guardian resume` goes on", err=True)
             ctx.exit(INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if os.environ.get("GUARDIAN_DEBUG"):
+                raise
+            what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            click.echo(
+                f"guardian: a defect in guardian itself, please report it: {what}; "
+                "GUARDIAN_DEBUG=1 shows where; `guardian status` says how far it came",
+                err=True,
+            )
+            ctx.exit(FAILED)
 
 
 @click.group(

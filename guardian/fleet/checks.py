@@ -6,6 +6,7 @@ from typing import Any
 
 from guardian.fleet.master import Outcome
 
+UNLIMITED = 1_000_000_000
 _ORDER = ("none", "reload", "restart")
 
 
@@ -80,6 +81,8 @@ def read(fun: str, outcome: Outcome) -> Reading:
         return Reading(True, True, {"drained": value.get("drained") is True, "calls": calls})
     if fun in ("voice.load", "voice.capacity"):
         calls = value.get("calls")
+        if fun == "voice.capacity" and "calls" in value and calls is None:
+            calls = UNLIMITED  # a proxy says so; a capacity that is not told is another thing
         if not isinstance(calls, int) or isinstance(calls, bool):
             return Reading(True, False, {"why": f"{fun}: did not say how many calls"})
         return Reading(True, True, {"calls": calls})

@@ -69,6 +69,8 @@ def end(workspace: str, run: str, rollout: Rollout | None, facts: dict[str, Any]
         HALTED: "HALTED, partly applied",
         INTERRUPTED: "INTERRUPTED",
     }.get(code, "stopped")
+    if code == HALTED and rollout is not None and rollout.tracks and not rollout.halted:
+        heading = "HELD, partly applied"
     lines = ["", f"deploy {workspace}: {heading} after {_time(seconds)}   (run {run}, exit {code})"]
     if facts.get("why"):
         lines.append(f"  why:  {facts['why']}")

@@ -249,6 +249,8 @@ def test_a_state_run_under_way_is_busy_not_broken() -> None:
         ("voice.undrain", True, 0, False),
         ("voice.drain", {"drained": True, "calls": 0}, 0, True),
         ("voice.load", {"calls": None}, 0, False),
+        ("voice.capacity", {"calls": None}, 0, True),
+        ("voice.capacity", {}, 0, False),
         ("voice.load", {"calls": True}, 0, False),
         ("voice.load", {"calls": 3}, 0, True),
         ("voice.checks", {"result": False, "checks": [{"name": "p", "ok": False}]}, 0, False),
