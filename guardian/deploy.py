@@ -65,7 +65,13 @@ class Pipeline:
             shutil.rmtree(work, ignore_errors=True)
         self.ui.result(
             "plan",
-            summary.plan(self.workspace.name, counts, nodes, note if nodes is not None else ""),
+            summary.plan(
+                self.workspace.name,
+                counts,
+                nodes,
+                note if nodes is not None else "",
+                self.workspace.rollout.proxies,
+            ),
             workspace=self.workspace.name,
             stacks=counts,
             nodes=[vars(node) for node in nodes or []],
@@ -161,11 +167,10 @@ class Pipeline:
                 raise GuardianError(self.interrupted, INTERRUPTED)
             work = [node for node in nodes if node.changes or node.debt]
             if work:
-                self.ui.result(
-                    "fleet",
-                    summary.plan(self.workspace.name, {}, nodes, ""),
-                    nodes=[vars(node) for node in nodes],
+                shown_nodes = summary.plan(
+                    self.workspace.name, {}, nodes, proxies=self.workspace.rollout.proxies
                 )
+                self.ui.result("fleet", shown_nodes, nodes=[vars(node) for node in nodes])
                 self._approve(f"Roll {len(work)} of {len(nodes)} nodes?")
             drive = Drive(master, journal, jids, time.time, self._show)
             drive.begin(nodes, self.workspace.rollout)

@@ -112,6 +112,7 @@ class Track:
     detail: str = ""
     calls: int = 0
     capacity: int = 0
+    left: int = 0
     drained_calls: int = 0
     drained_seconds: float = 0.0
 
@@ -129,6 +130,7 @@ class Rollout:
 
     def __init__(self, run: str, nodes: Iterable[Node], settings: Settings) -> None:
         self._run, self._settings = run, settings
+        self.proxies = settings.proxies
         self._budget = Budget(settings.max_out, settings.headroom, settings.sole_node)
         self.tracks = {node.minion: Track(node, calls=node.calls) for node in nodes}
         self.halted = ""
@@ -416,16 +418,18 @@ class Rollout:
 
     def _drained(self, track: Track, event: Event) -> None:
         settings, now = self._settings, event.now
-        left = int(event.data.get("calls", 0))
+        left = track.left = int(event.data.get("calls") or 0)
+        late = now - track.since >= settings.drain_deadline
         track.drained_calls = max(track.drained_calls, left)
         if event.data.get("drained"):
             track.drained_seconds = now - track.since
             self._next(track, now)
-        elif now - track.since >= settings.drain_deadline and settings.on_deadline == "skip":
-            why = f"{left} calls still up after {settings.drain_deadline:g} s of drain"
+        elif late and settings.on_deadline == "skip":
+            why = f"{_calls(left)} still up after {settings.drain_deadline:g} s of drain"
             self._turn_back(track, HELD, why, now)
         else:
-            self._note(track, DRAIN, f"{left} calls left")
+            overdue = ", past the deadline; `guardian stop` puts it back" if late else ""
+            self._note(track, DRAIN, f"{_calls(left)} left{overdue}")
             self._wake(track, now + settings.poll)
 
     def _measured_out(self, track: Track) -> None:
@@ -518,6 +522,10 @@ class Rollout:
 
     def _note(self, track: Track | None, step: str, detail: str = "") -> None:
         self.notes.append(Note(track.node.minion if track else "", step, detail))
+
+
+def _calls(number: int) -> str:
+    return "1 call" if number == 1 else f"{number} calls"
 
 
 def _stages(tracks: list[Track], settings: Settings) -> list[dict[str, deque[Track]]]:

@@ -5,6 +5,7 @@ from typing import Any
 from guardian.errors import FAILED, HALTED, INTERRUPTED, OK
 from guardian.fleet.rollout import (
     DONE,
+    DRAIN,
     HELD,
     PENDING,
     SETTLED,
@@ -19,7 +20,13 @@ from guardian.fleet.rollout import (
 )
 
 
-def plan(workspace: str, stacks: dict[str, str], nodes: list[Node] | None, note: str) -> list[str]:
+def plan(
+    workspace: str,
+    stacks: dict[str, str],
+    nodes: list[Node] | None,
+    note: str = "",
+    proxies: str = "",
+) -> list[str]:
     """What would happen: stacks with counts, nodes with their class, why, and calls up now."""
     lines = [f"plan for {workspace}", ""]
     if stacks:
@@ -35,7 +42,7 @@ def plan(workspace: str, stacks: dict[str, str], nodes: list[Node] | None, note:
             for node in nodes
         ]
         lines += _columns(rows)
-        calls = sum(node.calls for node in nodes)
+        calls = _calls(nodes, proxies)
         changed = sum(1 for node in nodes if node.changes)
         lines += ["", f"{changed} of {len(nodes)} nodes change; {_count(calls, 'call')} up now"]
     return lines
@@ -95,7 +102,7 @@ def _nodes(rollout: Rollout) -> list[str]:
         lines.append("")
     lines += _columns([(_name(track.node.minion), *_ending(track)) for track in tracks], 4)
     waited = sum(track.drained_calls for track in tracks if track.drained_seconds)
-    up = sum(track.node.calls for track in tracks)
+    up = _calls([track.node for track in tracks], rollout.proxies)
     drained = sum(1 for track in tracks if track.drained_seconds)
     said = f"  calls: {up} up at the start"
     if drained:
@@ -133,6 +140,8 @@ def _ending(track: Track) -> tuple[str, str]:
     }
     if track.step in SETTLED or track.step == PENDING:
         return words[track.step], track.detail
+    if track.step == DRAIN:
+        return "in drain", f"{_count(track.left, 'call')} left"
     return f"in {track.step}", track.detail
 
 
@@ -158,8 +167,14 @@ def numbers(rollout: Rollout | None) -> dict[str, Any]:
         "restarted": sorted(
             track.node.minion for track in tracks if track.step == DONE and track.drained_seconds
         ),
-        "calls": sum(track.node.calls for track in tracks),
+        "calls": _calls([track.node for track in tracks], rollout.proxies),
     }
+
+
+def _calls(nodes: list[Node], proxies: str) -> int:
+    """Calls up: a call through a proxy is on a node behind it, too, and is counted there."""
+    behind = [node.calls for node in nodes if node.role != proxies]
+    return sum(behind) if behind else sum(node.calls for node in nodes)
 
 
 def _columns(rows: list[tuple[str, ...]], indent: int = 2) -> list[str]:
