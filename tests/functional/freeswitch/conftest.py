@@ -59,7 +59,7 @@ class Node:
                 "conf_file": str(root / "minion"),
                 "extension_modules": str(root / "extmods"),
                 "file_client": "local",
-                "file_roots": {"base": [str(REPO / "salt")]},
+                "file_roots": {"base": [str(REPO / "salt"), str(root / "files")]},
                 "pillar_roots": {"base": [str(root / "pillar")]},
                 "module_dirs": [str(REPO), str(HERE / "stubs")],
                 "grains": {},

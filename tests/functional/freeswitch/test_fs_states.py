@@ -215,3 +215,26 @@ def test_secrets_show_nowhere(up):
     assert shown[1]["result"] is True, shown[1]
     assert shown[3]["result"] is True, shown[3]
     assert "canary" not in json.dumps(shown)
+
+
+def test_one_run_predicts_its_restart(up):
+    """`configured` and `running` in one run: what test=True names is what the apply does."""
+    context = up.changed(rtp__start_port=20000)
+    up.call("pause")
+    sls = {
+        "conf": {"freeswitch.configured": [{"name": str(up.conf)}, {"context": context}]},
+        "daemon": {"freeswitch.running": [{"require": [{"freeswitch": "conf"}]}]},
+    }
+    (up.root / "files").mkdir()
+    (up.root / "files" / "pair.sls").write_text("#!yaml\n" + json.dumps(sls))
+    runs = [up.caller.cmd("state.sls", "pair", test=test) for test in (True, False)]
+    predicted, applied = (
+        {ret["__id__"]: (ret["result"], ret["changes"]) for ret in run.values()} for run in runs
+    )
+    assert {key: result for key, (result, _) in predicted.items()} == {"conf": None, "daemon": None}
+    assert {key: result for key, (result, _) in applied.items()} == {"conf": True, "daemon": True}
+    assert {key: changes for key, (_, changes) in predicted.items()} == {
+        key: changes for key, (_, changes) in applied.items()
+    }
+    again = up.caller.cmd("state.sls", "pair")
+    assert all(ret["result"] is True and not ret["changes"] for ret in again.values())
