@@ -232,6 +232,7 @@ class Rollout:
         # One canary of a role at a time, unless it is not in service: that one harms nobody.
         if self.stage < 2 and track.node.running and self._busy.get(role):
             return False
+        # One asks at a time: what it hears holds for the whole set.
         return not (disruptive and role in self._measuring)
 
     def _disruptive(self, track: Track) -> bool:

@@ -108,6 +108,7 @@ class Table(Progress):
         from rich.live import Live
 
         self._rows: dict[str, tuple[str, str, float]] = {}
+        self._ending: list[str] = []
         self._live = Live(
             console=Console(file=self._err), refresh_per_second=4, get_renderable=self._table
         )
@@ -116,6 +117,8 @@ class Table(Progress):
 
     def __exit__(self, *error: Any) -> None:
         self._live.stop()
+        # The last screen comes last: below the table, not above it.
+        print("\n".join(self._ending), file=self._out, flush=True)
 
     def say(self, text: str) -> None:
         self._doing = text
@@ -127,11 +130,15 @@ class Table(Progress):
         if not minion:
             self._doing = f"{step}: {detail}"
             return
+        self._doing = f"{minion.partition('.')[0]} {step}"
         self._row(minion.partition(".")[0], step, detail)
 
     def result(self, kind: str, lines: list[str], **data: Any) -> None:
         from rich.text import Text
 
+        if kind in ("end", "plan"):
+            self._ending += lines
+            return
         # Text, not markup: a state's comment may hold square brackets.
         self._live.console.print(Text("\n".join(lines)))
 

@@ -22,6 +22,7 @@ class SimNode:
     running: bool = True
     paused: bool = False
     withdrawn: set[str] = field(default_factory=set)
+    runs: int = 0
     applies: int = 0
     restarts: int = 0
     cut: float = 0
@@ -100,6 +101,7 @@ class World:
         return answers.get(job.fun, {"result": True}), 0
 
     def _state(self, node: SimNode, *, test: bool) -> dict[str, Any]:
+        node.runs += not test
         entry: dict[str, Any] = {"result": True, "comment": "as wanted", "changes": {}}
         if node.config != self.wanted or not node.running:
             changes = {"disruption": self.disruption, "why": [f"config: -> {self.wanted}"]}

@@ -122,6 +122,7 @@ def test_killed_at_any_line_and_resumed_it_reaches_the_same_end(
         rollout = start(world, path)
         assert facts(world) == wanted, f"killed at line {line}"
         assert {track.step for track in rollout.tracks.values()} == {DONE}, f"line {line}"
+        assert [node.runs for node in world.nodes.values()] == [1] * 5, f"line {line}"
         assert sum(node.cut for node in world.nodes.values()) == 0
         assert world.least_available["pbx"] >= 1, f"line {line}"
         assert world.least_available["sip"] >= 1, f"line {line}"
@@ -214,7 +215,7 @@ def test_a_lost_apply_that_ran_is_recovered_and_not_repeated(tmp_path: Path) -> 
     rollout = drive.run(lambda: None)
     assert lost
     assert {one.step for one in rollout.tracks.values()} == {DONE}
-    assert world.nodes["pbx-02.w"].applies == 1
+    assert world.nodes["pbx-02.w"].runs == 1
 
 
 def test_a_stop_puts_back_what_was_not_applied_and_resume_goes_on(tmp_path: Path) -> None:
