@@ -145,8 +145,8 @@ def calls_count(kind="calls"):
 
 def calls_list():
     """
-    Return the calls that are up, one ``{"uuid", "direction", "created", "state", "from", "to",
-    "context"}`` each; ``created`` is seconds since the epoch.
+    Return the calls that are up, one ``{"uuid", "direction", "created", "state", "from", "to"}``
+    each; ``created`` is seconds since the epoch.
 
     CLI Example:
 
@@ -163,7 +163,6 @@ def calls_list():
             "state": row.get("callstate", row.get("state", "")),
             "from": row.get("cid_num", ""),
             "to": row.get("dest", ""),
-            "context": row.get("context", ""),
         }
         for row in rows
         if isinstance(row, dict)
