@@ -1,6 +1,8 @@
 """The states against a daemon: what they predict, what they do, what they refuse."""
 
 import json
+import os
+import signal
 
 import pytest
 
@@ -238,3 +240,29 @@ def test_one_run_predicts_its_restart(up):
     }
     again = up.caller.cmd("state.sls", "pair")
     assert all(ret["result"] is True and not ret["changes"] for ret in again.values())
+
+
+def test_a_daemon_that_hangs_is_not_taken_for_one_that_is_down(up):
+    """Restarting it would drop calls nobody can count."""
+    pid = int((up.root / "run" / "freeswitch.pid").read_text())
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        now = up.call("status")
+        assert (now["running"], now["responding"], now["calls"]) == (True, False, None)
+        assert up.caller.cmd("voice.in_service")["state"] == "in_service"
+        answer = up.running()
+        assert answer["result"] is False
+        assert "is FreeSWITCH hung?" in answer["comment"]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert up.service_log().count("start") == 1
+
+
+def test_a_daemon_that_died_is_started(up):
+    pid = int((up.root / "run" / "freeswitch.pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert up.call("status")["running"] is False
+    assert up.running(test=True)["changes"]["actions"] == ["start"]
+    assert up.running()["result"] is True
+    assert up.call("ready") is True
