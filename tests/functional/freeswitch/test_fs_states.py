@@ -266,3 +266,19 @@ def test_a_daemon_that_died_is_started(up):
     assert up.running(test=True)["changes"]["actions"] == ["start"]
     assert up.running()["result"] is True
     assert up.call("ready") is True
+
+
+def test_an_action_that_fails_is_undone(up):
+    disk = {path: path.read_bytes() for path in up.conf.rglob("*.xml")}
+    context = up.changed(
+        gateways__carrier=CARRIER, modules=[*up.context["modules"], "mod_does_not_exist"]
+    )
+    answer = up.configured(context)
+    assert answer["result"] is False
+    assert answer["comment"].startswith("load mod_does_not_exist failed")
+    assert "the previous configuration is back" in answer["comment"]
+    assert {path: path.read_bytes() for path in up.conf.rglob("*.xml")} == disk
+    assert up.call("gateway_status", "carrier") is None
+    assert up.call("config_diff")["disruption"] == "none"
+    assert up.configured()["changes"] == {}
+    assert up.call("ready") is True
