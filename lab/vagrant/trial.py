@@ -109,7 +109,9 @@ class Trial:
     def remove(self) -> None:
         """Remove every container, mount, process and file this trial made, in whatever state."""
         for container in self.containers():
-            run_command(["lxc-stop", "--kill", "--name", container], check=False)
+            # LXC's own way to stop needs its socket, which is in the namespace that may be gone.
+            for kind in ("payload", "monitor"):
+                cgroup.kill(f"lxc.{kind}.{container}")
             run_command(["lxc-destroy", "--force", "--name", container], check=False)
             shutil.rmtree(_LXC / container, ignore_errors=True)
         network.remove(self.names)
