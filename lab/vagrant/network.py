@@ -57,8 +57,11 @@ def inside(names: Names, *words: str) -> list[str]:
     ]  # fmt: skip
 
 
-def start_proxy(names: Names) -> subprocess.Popen[bytes]:
-    """Start the caching package proxy on the bridge; LabError when it does not listen in time."""
+def start_proxy(names: Names) -> None:
+    """Start the caching package proxy on the bridge; LabError when it does not listen in time.
+
+    lab.mirror.stop ends it: it listens in the namespace but lives outside.
+    """
     log = names.directory / "proxy.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -67,13 +70,13 @@ def start_proxy(names: Names) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=REPOSITORY,
             start_new_session=True,
         )  # fmt: skip
+    (names.directory / "mirror.pid").write_text(f"{process.pid}\n")
     deadline = time.monotonic() + _START_SECONDS
     while "ready" not in log.read_text(errors="replace").splitlines():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             raise LabError(f"the package proxy did not start: see {log}")
         time.sleep(0.05)
-    return process
 
 
 def remove(names: Names) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from lab import cgroup
+from lab import cgroup, mirror
 from lab.names import REPOSITORY, LabError, Names, fleet
 from lab.progress import say
 from lab.shell import run as run_command
@@ -28,6 +29,7 @@ _TOOLS = {
 }
 _GEMS = Path("/usr/share/rubygems-integration/all/specifications")
 _UP_SECONDS = 900
+_KILL_SECONDS = 10.0
 _TEST_SECONDS = 300
 _LXC = Path("/var/lib/lxc")
 _BOX_NAME = "guardian-lxc"
@@ -39,13 +41,13 @@ class Trial:
 
     def __init__(self, names: Names) -> None:
         self.names = names
-        self._proxy: subprocess.Popen[bytes] | None = None
         self.environment = {
             **os.environ,
             "VAGRANT_HOME": str(names.directory / "home"),
             "VAGRANT_DOTFILE_PATH": str(names.directory / "machines"),
             "VAGRANT_CHECKPOINT_DISABLE": "1",
             "VAGRANT_NO_COLOR": "1",
+            "TMPDIR": str(names.directory / "tmp"),  # Vagrant leaves its uploads behind
             "GUARDIAN_LAB": names.lab,
             "GUARDIAN_BOX": _BOX_NAME,
             "GUARDIAN_NETWORK": network.BRIDGE,
@@ -56,9 +58,9 @@ class Trial:
 
     def prepare(self) -> None:
         """Make the namespace, its proxy, and a VAGRANT_HOME that knows the box."""
-        self.names.directory.mkdir(parents=True, exist_ok=True)
+        (self.names.directory / "tmp").mkdir(parents=True, exist_ok=True)
         network.create(self.names)
-        self._proxy = network.start_proxy(self.names)
+        network.start_proxy(self.names)
         self.vagrant("box", "add", "--name", _BOX_NAME, "--provider", "lxc", str(box()))
 
     def vagrant(self, *words: str, seconds: float = _UP_SECONDS) -> str:
@@ -111,23 +113,37 @@ class Trial:
         for container in self.containers():
             # LXC's own way to stop needs its socket, which is in the namespace that may be gone.
             for kind in ("payload", "monitor"):
-                cgroup.kill(f"lxc.{kind}.{container}")
+                _kill(f"lxc.{kind}.{container}")
             run_command(["lxc-destroy", "--force", "--name", container], check=False)
             shutil.rmtree(_LXC / container, ignore_errors=True)
         network.remove(self.names)
-        if self._proxy is not None:
-            self._proxy.kill()  # it listens in the namespace but lives outside
-            self._proxy.wait()
-            self._proxy = None
+        mirror.stop(self.names)
+        # LXC makes a group in every v1 hierarchy too.
         for hierarchy in Path("/sys/fs/cgroup").glob("*"):
             for group in hierarchy.glob(f"lxc.*.{self.names.thing('')}*"):
-                for directory in (*sorted(group.rglob("*/"), reverse=True), group):
-                    with contextlib.suppress(OSError):
-                        directory.rmdir()
+                _remove(group)
         shutil.rmtree(self.names.directory, ignore_errors=True)
 
     def containers(self) -> list[str]:
         return sorted(path.name for path in _LXC.glob(f"{self.names.thing('')}*"))
+
+
+def _kill(group: str) -> None:
+    """End a control group's processes; groups below it come and go while a host shuts down."""
+    deadline = time.monotonic() + _KILL_SECONDS
+    while True:
+        try:
+            return cgroup.kill(group)
+        except FileNotFoundError:
+            if time.monotonic() > deadline:
+                raise LabError(f"control group {group} does not end") from None
+
+
+def _remove(group: Path) -> None:
+    """Remove an empty control group with all below it."""
+    for directory, _, _ in os.walk(group, topdown=False):
+        with contextlib.suppress(OSError):
+            Path(directory).rmdir()
 
 
 def counted(report: Path) -> dict[str, int]:
@@ -216,7 +232,13 @@ def run(quick: bool) -> dict[str, object]:
 
 def main() -> int:
     """Run the trial, print its result as JSON, and say by the exit code whether it passed."""
-    result = run(quick="--quick" in sys.argv[1:])
+    # As Ctrl-C does: stop, and remove everything on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        result = run(quick="--quick" in sys.argv[1:])
+    except KeyboardInterrupt:
+        print("vagrant trial: interrupted, everything it made is removed", file=sys.stderr)
+        return 130
     if result["error"]:
         print(f"vagrant trial: {result['error']}", file=sys.stderr)
     print(json.dumps(result))
