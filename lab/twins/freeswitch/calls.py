@@ -20,12 +20,15 @@ class Call:
     invite: sip.Message
     source: tuple[str, int]
     contact: str
+    agent: str
     send: Send
     destination: str
+    context: str
     rtp_port: int
     created: float = field(default_factory=time.time)
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     tag: str = field(default_factory=sip.new_tag)
+    application: str = ""  # of the dialplan, the one that runs
     answered: bool = False
     ended: bool = False
     _cseq: int = 1
@@ -41,6 +44,11 @@ class Call:
     def caller(self) -> str:
         return sip.Uri.parse(self.invite.get("From")).user
 
+    @property
+    def caller_address(self) -> str:
+        uri = sip.Uri.parse(self.invite.get("From"))
+        return f"{uri.user}@{uri.host}" + (f":{uri.port}" if uri.port != 5060 else "")
+
     def provisional(self, status: int, reason: str) -> None:
         tag = self.tag if status > 100 else ""
         self._respond(sip.respond(self.invite, status, reason, to_tag=tag))
@@ -49,6 +57,7 @@ class Call:
         """Send 200 with the session description until it is acknowledged."""
         response = sip.respond(self.invite, 200, "OK", to_tag=self.tag)
         response.add("Contact", f"<{self.contact}>")
+        response.add("User-Agent", self.agent)
         response.add("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, REGISTER")
         response.add("Content-Type", "application/sdp")
         response.body = sdp

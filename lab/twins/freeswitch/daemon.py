@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from commands import Commands
@@ -60,15 +61,18 @@ def _log_to(directory: Path) -> logging.FileHandler:
     return handler
 
 
-def _rotation(handler: logging.FileHandler) -> None:
-    """What SIGHUP does: the log moves aside and starts anew."""
+def _renew(handler: logging.FileHandler, aside: bool) -> None:
+    """Start the log anew; `aside` keeps the old one as freeswitch.log.DATE.N."""
     handler.close()
     current = Path(handler.baseFilename)
-    if current.exists():
+    if aside and current.exists():
+        dated = f"{current.name}.{time.strftime('%Y-%m-%d-%H-%M-%S')}"
         number = 1
-        while current.with_name(f"{current.name}.{number}").exists():
+        while current.with_name(f"{dated}.{number}").exists():
             number += 1
-        current.rename(current.with_name(f"{current.name}.{number}"))
+        current.rename(current.with_name(f"{dated}.{number}"))
+    # The handler opens its file at the next line, so write one.
+    logging.getLogger("freeswitch").info("New log started.")
 
 
 async def _serve(options: argparse.Namespace, handler: logging.FileHandler) -> None:
@@ -78,7 +82,7 @@ async def _serve(options: argparse.Namespace, handler: logging.FileHandler) -> N
         if name != "conf"
     }
     core = Core(options.conf, directories)
-    switch = Switch(core, lambda: _rotation(handler))
+    switch = Switch(core, lambda aside: _renew(handler, aside))
     events = EventSocket(core, Commands(switch))
     switch.reopen_event_socket = events.reopen
     loop = asyncio.get_running_loop()
@@ -91,7 +95,7 @@ async def _serve(options: argparse.Namespace, handler: logging.FileHandler) -> N
 
     loop.add_signal_handler(signal.SIGTERM, terminate)
     loop.add_signal_handler(signal.SIGINT, switch.stop_now)
-    loop.add_signal_handler(signal.SIGHUP, lambda: _rotation(handler))
+    loop.add_signal_handler(signal.SIGHUP, switch.hang_up_signal)
     await switch.start_all()
     if "mod_event_socket" in core.modules:
         await events.open()

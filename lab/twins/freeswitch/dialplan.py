@@ -15,7 +15,8 @@ class Action:
 
 def route(dialplan: ET.Element, context: str, fields: dict[str, str]) -> list[Action]:
     """The actions of the first extension that matches (and of those before it that continue)."""
-    found = dialplan.find(f"./context[@name='{context}']")
+    contexts = dialplan.findall("./context")
+    found = next((entry for entry in contexts if entry.get("name") == context), None)
     if found is None:
         return []
     actions: list[Action] = []

@@ -21,7 +21,10 @@ class Gateway:
     name: str
     profile: str
     settings: dict[str, str]
+    contact: sip.Uri  # the profile's own
+    context: str  # of the profile
     state: str = "NOREG"
+    retry_at: float = 0.0
     marked: bool = False  # for deletion
     created: float = field(default_factory=time.time)
     _task: asyncio.Task[None] | None = None
@@ -41,13 +44,21 @@ class Gateway:
         return self.settings.get("proxy") or self.realm
 
     @property
+    def address(self) -> str:
+        return f"sip:{self.user}@{self.realm}"
+
+    @property
+    def status(self) -> str:
+        return "DOWN" if self.state in ("FAILED", "FAIL_WAIT", "TRYING") else "UP"
+
+    @property
     def registers(self) -> bool:
         return self.settings.get("register", "true") == "true"
 
-    def start(self, send: Callable[[bytes, tuple[str, int]], None], contact: sip.Uri) -> None:
+    def start(self, send: Callable[[bytes, tuple[str, int]], None]) -> None:
         if self.registers:
             self.state = "TRYING"
-            self._task = asyncio.ensure_future(self._keep_registered(send, contact))
+            self._task = asyncio.ensure_future(self._keep_registered(send))
 
     def stop(self) -> None:
         if self._task:
@@ -56,16 +67,14 @@ class Gateway:
     def answered(self, response: sip.Message) -> None:
         self._answers.put_nowait(response)
 
-    async def _keep_registered(
-        self, send: Callable[[bytes, tuple[str, int]], None], contact: sip.Uri
-    ) -> None:
+    async def _keep_registered(self, send: Callable[[bytes, tuple[str, int]], None]) -> None:
         expires = int(self.settings.get("expire-seconds") or 3600)
         cseq = 0
         while True:
             authorization, status = "", 0
             for _ in range(2):
                 cseq += 1
-                request = self._register(contact, cseq, expires, authorization)
+                request = self._register(cseq, expires, authorization)
                 response = await self._exchange(send, request)
                 status = response.status if response else 0
                 if response and status in (401, 407):
@@ -80,7 +89,9 @@ class Gateway:
                     continue
                 break
             self.state = "REGED" if status == 200 else "FAIL_WAIT"
-            await asyncio.sleep(expires / 2 if status == 200 else _RETRY_SECONDS)
+            wait = expires / 2 if status == 200 else _RETRY_SECONDS
+            self.retry_at = time.time() + wait
+            await asyncio.sleep(wait)
 
     async def _exchange(
         self, send: Callable[[bytes, tuple[str, int]], None], request: sip.Message
@@ -97,9 +108,8 @@ class Gateway:
                 continue
         return None
 
-    def _register(
-        self, contact: sip.Uri, cseq: int, expires: int, authorization: str
-    ) -> sip.Message:
+    def _register(self, cseq: int, expires: int, authorization: str) -> sip.Message:
+        contact = self.contact
         domain = self.proxy.removeprefix("sip:")
         request = sip.Message(method="REGISTER", uri=f"sip:{domain}")
         via = f"SIP/2.0/UDP {contact.host}:{contact.port};rport;branch={sip.new_branch()}"
@@ -128,15 +138,16 @@ class Gateways:
         element: ET.Element,
         send: Callable[[bytes, tuple[str, int]], None],
         contact: sip.Uri,
+        context: str,
     ) -> None:
         """Start gateways not known yet; a changed one keeps its old settings (the rescan trap)."""
         for entry in element.findall("./gateways/gateway"):
             name = entry.get("name", "")
             known = self.by_name.get(name)
             if known is None or known.marked:  # measured: a marked one makes room at once
-                gateway = Gateway(name, self.profile, params(entry))
+                gateway = Gateway(name, self.profile, params(entry), contact, context)
                 self.by_name[name] = gateway
-                gateway.start(send, contact)
+                gateway.start(send)
 
     def kill(self, name: str) -> bool:
         """Mark a gateway for deletion; it is gone within a second."""

@@ -41,11 +41,18 @@ class Profile(asyncio.DatagramProtocol):
     def _port(self) -> int:
         return int(self.settings.get("sip-port", "5060"))
 
-    @property
-    def contact(self) -> str:
+    def contact(self, user: str) -> str:
         """What the profile tells others: after a rescan with a new sip-port this is a lie."""
         host = self.settings.get("ext-sip-ip") or self.settings.get("sip-ip", "127.0.0.1")
-        return f"sip:mod_sofia@{host}:{self._port()}"
+        return f"sip:{user}@{host}:{self._port()}"
+
+    @property
+    def url(self) -> str:
+        return self.contact("mod_sofia")
+
+    def _add_gateways(self, element: ET.Element) -> None:
+        context = self.settings.get("context", "default")
+        self.gateways.add_new(element, self.send, sip.Uri.parse(self.url), context)
 
     @property
     def seconds_up(self) -> int:
@@ -57,7 +64,7 @@ class Profile(asyncio.DatagramProtocol):
         self._transport, _ = await loop.create_datagram_endpoint(
             lambda: self, local_addr=self.bound
         )
-        self.gateways.add_new(self._element, self.send, sip.Uri.parse(self.contact))
+        self._add_gateways(self._element)
 
     def close(self) -> None:
         self.gateways.stop()
@@ -70,7 +77,7 @@ class Profile(asyncio.DatagramProtocol):
         new = params(element.find("settings"))
         new.pop("user-agent-string", None)
         self.settings = new
-        self.gateways.add_new(element, self.send, sip.Uri.parse(self.contact))
+        self._add_gateways(element)
 
     def calls(self) -> list[Call]:
         return [call for call in self.core.calls.values() if call.profile == self.name]
@@ -176,7 +183,9 @@ class Profile(asyncio.DatagramProtocol):
             return
         self.calls_in += 1
         number = sip.Uri.parse(request.uri).user
-        call = Call(self.name, request, source, self.contact, self.send, number,
+        contact = f"{self.contact(number)};transport=udp"
+        context = self.settings.get("context", "default")
+        call = Call(self.name, request, source, contact, self._agent, self.send, number, context,
                     self.core.next_rtp_port())  # fmt: skip
         self.core.add(call)
         call.provisional(100, "Trying")
@@ -218,14 +227,14 @@ class Profile(asyncio.DatagramProtocol):
             "caller_id_number": call.caller,
             "network_addr": call.source[0],
         }
-        context = self.settings.get("context", "default")
-        actions = dialplan.route(self.core.tree.section("dialplan"), context, fields)
+        actions = dialplan.route(self.core.tree.section("dialplan"), call.context, fields)
         if not actions:
             self._refuse(call, 404, "Not Found")
             return
         for action in actions:
             if call.ended:
                 return
+            call.application = action.application
             match action.application:
                 case "answer":
                     self._answer(call)
@@ -278,7 +287,7 @@ class Profile(asyncio.DatagramProtocol):
             self._reply(request, source, 481, "Call Does Not Exist")
             return
         response = sip.respond(request, 200, "OK")
-        response.add("Contact", f"<{self.contact}>")
+        response.add("Contact", f"<{call.contact}>")
         response.add("Content-Type", "application/sdp")
         response.body = self._sdp(call)
         self.send(response.build(), sip.reply_address(request, source))

@@ -11,8 +11,11 @@ from core import Core
 from sofia import Profile
 
 log = logging.getLogger("freeswitch")
-_SHUTDOWN = 'SIP;cause=701;text="SYSTEM_SHUTDOWN"'
+SYSTEM_SHUTDOWN = 'SIP;cause=701;text="SYSTEM_SHUTDOWN"'
+MANAGER_REQUEST = 'SIP;cause=703;text="MANAGER_REQUEST"'
+NORMAL_CLEARING = 'Q.850;cause=16;text="NORMAL_CLEARING"'
 _STOP_SECONDS = 2.0
+_LOOK_SECONDS = 0.5
 
 
 class Switch:
@@ -45,12 +48,11 @@ class Switch:
         )
     )
 
-    def __init__(self, core: Core, rotate_log: Callable[[], None]) -> None:
+    def __init__(self, core: Core, renew_log: Callable[[bool], None]) -> None:
         self.core = core
         self.profiles: dict[str, Profile] = {}
-        self.cancelled = asyncio.Event()
         self.stopped = asyncio.Event()
-        self.rotate_log = rotate_log
+        self._renew_log = renew_log
         self.reopen_event_socket: Callable[[], Awaitable[None]]
 
     def spawn(self, work: Coroutine[Any, Any, object]) -> None:
@@ -61,9 +63,8 @@ class Switch:
 
     def profile_element(self, name: str) -> ET.Element | None:
         sofia = self.core.tree.configuration("sofia.conf")
-        if sofia is None:
-            return None
-        return sofia.find(f"./profiles/profile[@name='{name}']")
+        profiles = sofia.findall("./profiles/profile") if sofia is not None else []
+        return next((profile for profile in profiles if profile.get("name") == name), None)
 
     async def start_all(self) -> None:
         """Start every profile of sofia.conf; one that cannot bind is logged and left out."""
@@ -96,21 +97,25 @@ class Switch:
             await self.start_profile(profile.name)
 
     async def stop_when_empty(self, how: str) -> None:
-        """`elegant` goes on accepting calls, `asap` refuses them; both end at zero calls."""
-        self.core.stopping = how
+        """`elegant` goes on accepting calls, `asap` refuses them; both end at zero calls.
+
+        A look every half second, as the real one: only at the next one a cancel lifts the pause.
+        """
+        core = self.core
+        core.stopping = how
         if how == "asap":
-            self.core.paused_inbound = self.core.paused_outbound = True
-        self.core.emptied.clear()
-        self.cancelled.clear()
-        self.core.look_if_empty()
-        waits = [
-            asyncio.ensure_future(event.wait()) for event in (self.core.emptied, self.cancelled)
-        ]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-        if not self.cancelled.is_set():
+            core.paused_inbound = core.paused_outbound = True
+        while core.stopping == how and core.calls:
+            await asyncio.sleep(_LOOK_SECONDS)
+        if core.stopping in ("elegant", "asap"):
             self.stop_now()
+        elif not core.stopping:
+            core.paused_inbound = core.paused_outbound = False
+
+    def hang_up_signal(self) -> None:
+        """What SIGHUP does: the log moves aside if logfile.conf says so, else it is reopened."""
+        rotates = self.core.tree.settings("logfile.conf").get("rotate-on-hup") == "true"
+        self._renew_log(rotates)
 
     def stop_now(self) -> None:
         """End every call with 701 and exit."""
@@ -122,7 +127,7 @@ class Switch:
         calls = list(self.core.calls.values())
         log.info("shutting down, %d calls are hung up", len(calls))
         if calls:
-            hanging_up = asyncio.ensure_future(self.core.hang_up(*calls, reason=_SHUTDOWN))
+            hanging_up = asyncio.ensure_future(self.core.hang_up(*calls, reason=SYSTEM_SHUTDOWN))
             await asyncio.wait([hanging_up], timeout=_STOP_SECONDS)
         for profile in self.profiles.values():
             profile.close()

@@ -1,23 +1,27 @@
 """FreeSWITCH's configuration as FreeSWITCH reads it, line by line, traps included.
 
-Measured on 1.10.12: a line holding <include>, </include> or <? is dropped whole, text around an
-X-PRE-PROCESS on its line is lost, a commented X-PRE-PROCESS still runs, and an undefined $${name}
-becomes nothing.
+Measured on 1.10.12: a line holding <include>, </include> or <? is dropped whole, so is all else on
+the line of an X-PRE-PROCESS, a commented X-PRE-PROCESS still runs (and a comment that only names
+it loses that line), an undefined $${name} becomes nothing, a variable once set outlives its line.
 """
 
 import glob
+import os
 import re
 import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from xml.parsers import expat
+
+import xmlparse
 
 _DROPPED = ("<include>", "</include>", "<?")
-_COMMAND = re.compile(r"<X-PRE-PROCESS\b", re.IGNORECASE)
-_ATTRIBUTE = re.compile(r"(cmd|data)\s*=\s*(\"[^\"]*\"|'[^']*')")
-_VARIABLE = re.compile(r"\$\$\{([^}]*)\}")
+_COMMAND = re.compile(r"x-pre-process", re.IGNORECASE)
+_ARGUMENTS = re.compile(r'cmd.*?=.*?"([^"]*)"?.*?data.*?=.*?"([^"]*)', re.IGNORECASE | re.DOTALL)
+_COMMENTED = re.compile(r"<!--#([\w-]+)\s+(.*?)\s*(?:-->(.*)|$)", re.DOTALL)
+_VARIABLE = re.compile(r"\$\$\{([^{}]*)\}")
 _MAX_DEPTH = 100
 _MAX_BYTES = 64 * 1024 * 1024
+_EXEC_SECONDS = 10
 
 
 class TreeError(ValueError):
@@ -25,94 +29,108 @@ class TreeError(ValueError):
 
 
 class Tree:
-    """A loaded configuration: `root` element, `variables`, `text` as in freeswitch.xml.fsxml."""
+    """A loaded configuration: `root` element, `text` as in freeswitch.xml.fsxml.
+
+    `variables` are the switch's own: what the files set stays set, whether or not they parse.
+    """
 
     def __init__(self, conf: Path, variables: dict[str, str]) -> None:
-        self.variables = dict(variables)
+        self.variables = variables
         self._lines: list[str] = []
         self._size = 0
-        main = conf / "freeswitch.xml"
-        try:
-            self._read(main, 0)
-        except OSError as err:
-            raise TreeError(f"Cannot Open {main}: {err.strerror}") from None
+        if not self._read(conf / "freeswitch.xml", conf, 0):
+            raise TreeError("Cannot Open log directory or XML Root!")
         self.text = "".join(self._lines)
-        self.root = self._parse()
+        try:
+            self.root = xmlparse.parse(self.text)
+        except xmlparse.XmlError as err:
+            raise TreeError(str(err)) from None
 
-    def _read(self, file: Path, depth: int) -> None:
+    def _read(self, file: Path, directory: Path, depth: int) -> bool:
+        """Preprocess one file; False when it cannot be read, which only matters for the first."""
         if depth > _MAX_DEPTH:
-            raise TreeError(f"include depth exceeds {_MAX_DEPTH} at {file}")
-        for line in file.read_text(errors="replace").splitlines(keepends=True):
-            if any(mark in line for mark in _DROPPED):
-                continue
-            if _COMMAND.search(line):
-                self._obey(line, file, depth)
-                continue
-            self._lines.append(self._expand(line))
-            self._size += len(line)
-            if self._size > _MAX_BYTES:
-                raise TreeError(f"more than {_MAX_BYTES} bytes at {file}")
+            return False
+        try:
+            with file.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+                in_comment = False
+                for line in lines:
+                    in_comment = self._line(line, directory, depth, in_comment)
+        except OSError:
+            return False
+        return True
+
+    def _line(self, raw: str, directory: Path, depth: int, in_comment: bool) -> bool:
+        """Deal with one line; whether a <!--# comment goes on behind it."""
+        line = self._expand(raw)
+        if any(mark in raw for mark in _DROPPED):
+            return in_comment
+        if in_comment:
+            before, ends, line = line.partition("-->")
+            if not ends:
+                return True
+        command = _COMMAND.search(line)
+        if command:
+            if line[: command.start()].endswith("<"):
+                arguments = _ARGUMENTS.search(line[command.end() :].split("/>")[0])
+                if arguments:
+                    self._obey(arguments[1], arguments[2], directory, depth)
+            return False
+        before, marked, _ = line.partition("<!--#")
+        if not marked:
+            self._write(line)
+            return False
+        comment = _COMMENTED.match(line, len(before))
+        self._write(before + ((comment[3] or "") if comment else ""))
+        if comment:
+            self._obey(comment[1], comment[2].strip('"'), directory, depth)
+        return "-->" not in line[len(before) :]
+
+    def _write(self, text: str) -> None:
+        self._lines.append(text)
+        self._size += len(text)
+        if self._size > _MAX_BYTES:
+            raise TreeError(f"more than {_MAX_BYTES} bytes: an include that includes itself?")
 
     def _expand(self, text: str) -> str:
         return _VARIABLE.sub(lambda match: self.variables.get(match[1], ""), text)
 
-    def _obey(self, line: str, file: Path, depth: int) -> None:
-        """Run one X-PRE-PROCESS; whatever else stands on its line is lost."""
-        attributes = {name: quoted[1:-1] for name, quoted in _ATTRIBUTE.findall(line)}
-        data = self._expand(attributes.get("data", ""))
-        match attributes.get("cmd", ""):
-            case "set" | "stun-set" | "env-set":
-                name, equals, value = data.partition("=")
-                if equals:
-                    self.variables[name] = value
+    def _obey(self, command: str, data: str, directory: Path, depth: int) -> None:
+        name, equals, value = data.partition("=")
+        match command.lower():
+            case "set" if equals:
+                self._set(name, value)
+            case "env-set" if equals:
+                self._set(name, os.environ.get(value.removeprefix("$"), ""))
+            case "exec-set" if equals:
+                self._set(name, self._run(value).strip())
             case "include":
-                pattern = data if data.startswith("/") else str(file.parent / data)
-                for found in sorted(glob.glob(pattern)):  # noqa: PTH207 (pattern may be absolute)
-                    self._read(Path(found), depth + 1)
+                pattern = data if data.startswith("/") else f"{directory}/{data}"
+                for found in sorted(glob.glob(pattern)):  # noqa: PTH207 (it may be absolute)
+                    self._read(Path(found), Path(found).parent, depth + 1)
             case "exec":
-                ran = subprocess.run(data.split(), capture_output=True, text=True, timeout=10)
-                self._lines.append(ran.stdout)
+                self._write(self._run(data))
 
-    def _parse(self) -> ET.Element:
-        builder = ET.TreeBuilder()
-        parser = expat.ParserCreate()
-        open_tags: list[str] = []
+    def _set(self, name: str, value: str) -> None:
+        value = value.lstrip(" ")
+        if value:
+            self.variables[name.rstrip(" ")] = value
+        else:
+            self.variables.pop(name.rstrip(" "), None)
 
-        def start(tag: str, attributes: dict[str, str]) -> None:
-            open_tags.append(tag)
-            builder.start(tag, attributes)
-
-        def end(tag: str) -> None:
-            open_tags.pop()
-            builder.end(tag)
-
-        def refuse(*_: object) -> None:
-            raise TreeError(f"[error near line {parser.CurrentLineNumber}]: entities are not read")
-
-        parser.StartElementHandler, parser.EndElementHandler = start, end
-        parser.CharacterDataHandler = builder.data
-        parser.EntityDeclHandler = refuse
+    def _run(self, command: str) -> str:
         try:
-            parser.Parse(self.text, True)
-        except expat.ExpatError as err:
-            raise TreeError(
-                f"[error near line {err.lineno}]: {self._reason(err, open_tags)}"
-            ) from None
-        return builder.close()
-
-    def _reason(self, err: expat.ExpatError, open_tags: list[str]) -> str:
-        """The real daemon's words for what expat found."""
-        if err.code == expat.errors.codes[expat.errors.XML_ERROR_TAG_MISMATCH]:
-            line = self.text.splitlines()[err.lineno - 1]
-            closing = re.match(r"\s*([^>\s]+)", line[max(0, err.offset) :])
-            return f"unexpected closing tag </{(closing[1] if closing else '').lstrip('</')}>"
-        if err.code == expat.errors.codes[expat.errors.XML_ERROR_NO_ELEMENTS] and open_tags:
-            return f"unclosed tag <{open_tags[-1]}>"
-        return expat.ErrorString(err.code)
+            ran = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True,
+                                 errors="replace", timeout=_EXEC_SECONDS)  # fmt: skip
+        except (OSError, ValueError, subprocess.TimeoutExpired):
+            return ""
+        return ran.stdout
 
     def configuration(self, name: str) -> ET.Element | None:
         """The <configuration name="…"> element, None when there is none."""
-        return self.root.find(f"./section[@name='configuration']/configuration[@name='{name}']")
+        for found in self.root.iterfind("./section[@name='configuration']/configuration"):
+            if found.get("name") == name:
+                return found
+        return None
 
     def settings(self, name: str) -> dict[str, str]:
         """The <settings> params of a configuration as a dict."""
@@ -120,8 +138,10 @@ class Tree:
         return params(found.find("settings")) if found is not None else {}
 
     def section(self, name: str) -> ET.Element:
-        found = self.root.find(f"./section[@name='{name}']")
-        return found if found is not None else ET.Element("section")
+        for found in self.root.iterfind("./section"):
+            if found.get("name") == name:
+                return found
+        return ET.Element("section")
 
 
 def params(parent: ET.Element | None) -> dict[str, str]:
