@@ -23,12 +23,12 @@ class NsenterBackend(base.BaseBackend):  # type: ignore[misc]  # testinfra is no
         found = {**region.hosts, "master": region.master}.get(hostspec)
         if found is None:
             raise LabError(f"no host {hostspec!r}: there are {', '.join(region.hosts)} and master")
-        self._host = found
+        self._machine = found
 
     def run(self, command: str, *args: str, **kwargs: Any) -> base.CommandResult:
         """Run a shell command in the host; LabError when the host is down."""
         shell = self.get_command(command, *args)
-        words = self._host.command(["/bin/sh", "-c", shell])
+        words = self._machine.command(["/bin/sh", "-c", shell])
         result = self.run_local(" ".join(["%s"] * len(words)), *words)
         result.command = self.encode(shell)
         return result
