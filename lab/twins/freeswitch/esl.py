@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import logging
+import socket
 import uuid
 
 from acl import AccessLists
@@ -20,7 +21,7 @@ class EventSocket:
 
     def __init__(self, core: Core, commands: Commands) -> None:
         self._core, self._commands = core, commands
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._password = ""
         self._access = ""
         self._open: set[asyncio.StreamWriter] = set()
@@ -32,28 +33,47 @@ class EventSocket:
         self._access = settings.get("apply-inbound-acl", "")
         host = settings.get("listen-ip", "::")
         port = int(settings.get("listen-port", "8021"))
-        self._server = await asyncio.start_server(self._serve, host, port, limit=_MAX_LINE)
+        self._listener = socket.create_server(
+            (host, port),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            dualstack_ipv6=host == "::",
+        )
+        self._listener.setblocking(False)
+        # Not asyncio's Server: closing that one loses, unanswered, whom it has just accepted.
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return  # who called has gone
+        self._commands.switch.spawn(self._welcome(connection))
 
     async def reopen(self) -> None:
         """End every connection and listen again with the new configuration, as unloading does."""
-        if self._server:
-            self._server.close()
+        if self._listener:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
         for writer in list(self._open):
             _write(writer, {"Content-Type": "text/disconnect-notice"}, _UNLOADED)
             writer.close()
         await self.open()
 
-    def _welcome(self, address: str) -> bool:
+    def _lets_in(self, address: str) -> bool:
+        address = address.removeprefix("::ffff:")
         if self._access:
             return AccessLists(self._core.tree.configuration("acl.conf")).allows(
                 address, self._access
             )
         return ipaddress.ip_address(address).is_loopback
 
+    async def _welcome(self, connection: socket.socket) -> None:
+        await self._serve(*await asyncio.open_connection(sock=connection, limit=_MAX_LINE))
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
         try:
-            if not self._welcome(writer.get_extra_info("peername")[0]):
+            if not self._lets_in(writer.get_extra_info("peername")[0]):
                 refusal = "Access Denied, go away.\n"
                 _write(writer, {"Content-Type": "text/rude-rejection"}, refusal)
                 return

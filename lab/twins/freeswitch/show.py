@@ -50,10 +50,9 @@ class Tables:
             case ["count", *_]:
                 return f"\n{len(rows)} total.\n"
             case ["as", "json", *_]:
-                table: dict[str, object] = {
-                    "row_count": len(rows),
-                    **({"rows": rows} if rows else {}),
-                }
+                if not rows:
+                    return '{"row_count": 0}\n'  # with the space that a table with rows lacks
+                table = {"row_count": len(rows), "rows": rows}
                 return json.dumps(table, separators=(",", ":")) + "\n"
             case ["as", "xml", *_]:
                 return _xml(rows)
