@@ -4,6 +4,7 @@ Seen without it: systemd-nspawn puts every payload into the same group when the 
 not run by systemd.
 """
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -31,11 +32,10 @@ def enter(group: str) -> None:
 
 def _processes(directory: Path) -> set[int]:
     found: set[int] = set()
-    for procs in directory.rglob("cgroup.procs"):
-        try:
-            found.update(int(line) for line in procs.read_text().split())
-        except OSError:
-            continue  # the group went away, or is threaded
+    # os.walk passes over a group that goes away meanwhile; rglob would raise.
+    for group, _, _ in os.walk(directory):
+        with contextlib.suppress(OSError):  # gone by now, or threaded
+            found.update(int(line) for line in (Path(group) / "cgroup.procs").read_text().split())
     return found
 
 
@@ -62,9 +62,8 @@ def kill(group: str) -> None:
 def _remove(directory: Path) -> bool:
     """Remove a group bottom up; False while the kernel still holds part of it."""
     try:
-        for child in sorted((p for p in directory.rglob("*") if p.is_dir()), reverse=True):
-            child.rmdir()
-        directory.rmdir()
+        for group, _, _ in os.walk(directory, topdown=False):
+            Path(group).rmdir()
     except FileNotFoundError:
         return True
     except OSError:

@@ -34,7 +34,9 @@ class Metrics:
             self._described.add(name)
             self._lines += [f"# HELP {name} {description}", f"# TYPE {name} gauge"]
         told = ",".join(f"{key}={json.dumps(text)}" for key, text in sorted(labels.items()))
-        self._lines.append(f"{name}{{{told}}} {value:g}" if told else f"{name} {value:g}")
+        self._lines.append(
+            f"{name}{{{told}}} {float(value)!r}" if told else f"{name} {float(value)!r}"
+        )
 
     def write(self, path: Path) -> None:
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
@@ -106,7 +108,7 @@ def certificates(metrics: Metrics) -> None:
             "voice_certificate_not_after_seconds",
             "When the certificate on disk ends, seconds since the epoch.",
             end - time.timezone,
-            name=leaf.parent.parent.name,
+            certificate=leaf.parent.parent.name,
         )
 
 
