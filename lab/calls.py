@@ -57,7 +57,7 @@ class _Sipp:
                 [
                     "ip", "netns", "exec", names.hub,
                     "sipp", target, "-sf", str(SCENARIO), "-s", "echo",
-                    "-i", HUB_ADDRESS, "-mi", HUB_ADDRESS, "-p", str(port),
+                    "-i", HUB_ADDRESS, "-mi", HUB_ADDRESS, "-p", str(port), "-mp", str(port + 500),
                     "-r", str(max(1, round(rate * 10))), "-rp", "10000", "-l", str(limit),
                     "-d", str(round(seconds * 1000)), "-recv_timeout", "20000",
                     "-trace_err", "-error_file", str(self.errors),
@@ -148,9 +148,9 @@ class Calls:
         limit = round(self._held * 1.15) + 2
         # Spread over a call's length, so that they do not all end at once.
         rate = limit / self._seconds * 1.5
-        self._long = _Sipp(self._names, "held", self._target, 6000, rate, limit, self._seconds)
+        self._long = _Sipp(self._names, "held", self._target, 6100, rate, limit, self._seconds)
         self._short = _Sipp(
-            self._names, "new", self._target, 6001, self._rate, round(self._rate * 10) + 10, 1.0
+            self._names, "new", self._target, 6200, self._rate, round(self._rate * 10) + 10, 1.0
         )
         self._await_held()
         return self
@@ -160,7 +160,7 @@ class Calls:
         while self._long.up() < self._held:
             if self._long.process.poll() is not None or time.monotonic() > deadline:
                 aborted = self._long.aborted()
-                self._kill()
+                self._finish()
                 raise LabError(
                     f"only {self._long.up()} of {self._held} calls came up ({aborted['failed']}"
                     f" refused): see {self._long.errors}"
@@ -175,15 +175,12 @@ class Calls:
         tb: TracebackType | None,
     ) -> None:
         self._watched_to = len(self._long.rows())
-        if kind is not None:
-            self._kill()
-            return
-        self._long.finish()
-        self._short.finish()
+        self._finish()
 
-    def _kill(self) -> None:
-        self._long.kill()
-        self._short.kill()
+    def _finish(self) -> None:
+        """End both in good order: a caller that is killed leaves its calls up for ever."""
+        for sipp in (self._long, self._short):
+            sipp.finish()
 
     def up_now(self) -> int:
         return self._long.up() + self._short.up()
