@@ -1,0 +1,1 @@
+"""Long experiments whose figures the documentation quotes, one JSON object a bar."""
