@@ -1,4 +1,4 @@
-"""`python -m tests.evidence AREA [--quick]`: run an area's experiments, print one JSON object a bar."""
+"""`python -m tests.evidence AREA [--quick]`: an area's experiments, one JSON object a bar."""
 
 import argparse
 import importlib

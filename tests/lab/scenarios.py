@@ -1,0 +1,139 @@
+"""What the lab must show, measured: each function does one experiment and returns its figures.
+
+The tests assert them and `make evidence AREA=lab` prints them.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from lab.calls import Calls
+from lab.demo import other_rtp_range
+from lab.minion import BIN
+from lab.names import REPOSITORY, WORKSPACE
+from lab.region import Region
+
+PBX = ("pbx-01.lab-local", "pbx-02.lab-local")
+
+
+def guardian(
+    region: Region, *words: str, environment: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run guardian against a lab and return what it said and its exit code."""
+    return subprocess.run(
+        [BIN / "guardian", *words],
+        cwd=REPOSITORY,
+        env=surroundings(region, environment),
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+
+
+def surroundings(region: Region, more: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment in which guardian finds this lab and its own commands."""
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "GUARDIAN_LAB": region.names.lab, **(more or {})}
+
+
+def deploy_under_calls(region: Region, held: int = 50, rate: float = 5.0) -> dict[str, Any]:
+    """A deploy that restarts both PBX while calls are up."""
+    before = starts(region)
+    with Calls(region.names, region.proxy_address, held=held + 6, rate=rate) as calls:
+        done = guardian(region, "deploy", WORKSPACE, "--yes", environment=other_rtp_range(region))
+    counts = calls.counts()
+    after = starts(region)
+    return {
+        "code": done.returncode,
+        "said": done.stdout + done.stderr,
+        "held": counts.held,
+        "new_calls": counts.new_calls,
+        "dropped": counts.dropped,
+        "failed": counts.failed,
+        "restarted": sorted(node for node in PBX if after[node] != before[node]),
+    }
+
+
+def starts(region: Region) -> dict[str, str]:
+    """{minion id: what tells this start of FreeSWITCH from any other}."""
+    return {
+        node: state["core_uuid"] for node, state in region.salt("pbx*", "freeswitch.status").items()
+    }
+
+
+def failed_states(returned: dict[str, Any]) -> dict[str, str]:
+    """{state id: comment} of the states that failed in one minion's return."""
+    return {
+        key.split("_|-")[1]: entry["comment"]
+        for key, entry in returned.items()
+        if entry["result"] is False
+    }
+
+
+def changed_states(returned: dict[str, Any]) -> set[str]:
+    """Ids of the states that changed something, or in test mode would."""
+    return {
+        key.split("_|-")[1]
+        for key, entry in returned.items()
+        if entry["changes"] or entry["result"] is None
+    }
+
+
+def plain_apply_in_service(region: Region, pillar: str) -> dict[str, Any]:
+    """`state.apply` with a pending change on PBX that carry calls."""
+    before = starts(region)
+    with Calls(region.names, region.proxy_address, held=20, rate=2.0) as calls:
+        returned = region.salt("pbx*", "state.apply", timeout=120, pillar=pillar)
+    counts = calls.counts()
+    return {
+        "failed_states": {node: failed_states(states) for node, states in returned.items()},
+        "changes": {
+            node: [e["changes"] for e in states.values() if e["changes"]]
+            for node, states in returned.items()
+        },
+        "dropped": counts.dropped,
+        "failed": counts.failed,
+        "same_start": starts(region) == before,
+    }
+
+
+def kill_mid_rollout(region: Region) -> dict[str, Any]:
+    """Kill -9 guardian while a PBX is drained, then resume."""
+    out = region.names.directory / "killed.log"
+    with Calls(region.names, region.proxy_address, held=20, rate=2.0) as calls:
+        with out.open("wb") as log:
+            running = subprocess.Popen(
+                [BIN / "guardian", "deploy", WORKSPACE, "--yes"],
+                cwd=REPOSITORY,
+                env=surroundings(region, other_rtp_range(region)),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        _await_text(out, "pbx-01: drain", 120)
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        marked = [n for n, m in region.salt("pbx*", "voice.drained_mark").items() if m]
+        resumed = guardian(region, "resume", WORKSPACE, "--yes")
+    counts = calls.counts()
+    nodes = region.salt("*", "voice.in_service")
+    return {
+        "drained_at_kill": marked,
+        "resume_code": resumed.returncode,
+        "said": resumed.stdout + resumed.stderr,
+        "states": {node: state["state"] for node, state in nodes.items()},
+        "withdrawn": region.salt("sip*", "opensips.withdrawn")["sip-01.lab-local"],
+        "dropped": counts.dropped,
+        "failed": counts.failed,
+    }
+
+
+def _await_text(file: Path, text: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while text not in file.read_text():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{text!r} not said in {seconds:.0f} s: {file.read_text()[-500:]}")
+        time.sleep(0.1)
