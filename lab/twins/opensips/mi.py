@@ -138,10 +138,9 @@ class Management(asyncio.DatagramProtocol):
                 wanted |= known
             elif name.endswith(":"):
                 wanted |= {key: value for key, value in known.items() if key.startswith(name)}
-            elif name in known:
-                wanted[name] = known[name]
-        if not wanted and statistics:
-            raise MiError(404, "Statistics Not Found")
+            else:
+                # By bare name only; a name nobody has is passed over without a word.
+                wanted |= {key: v for key, v in known.items() if key.split(":", 1)[1] == name}
         return wanted
 
     def mi_reload_routes(self) -> Any:

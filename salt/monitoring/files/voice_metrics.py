@@ -75,7 +75,7 @@ def freeswitch(metrics: Metrics) -> None:
 
 def opensips(metrics: Metrics) -> None:
     """Dialogs, transactions, draining and dispatcher states over the management interface."""
-    names = ["tm:inuse_transactions", "dialog:active_dialogs"]
+    names = ["inuse_transactions", "active_dialogs"]
     counts = mi.call("get_statistics", {"statistics": names})
     metrics.gauge("voice_calls", "Calls up.", counts["dialog:active_dialogs"])
     metrics.gauge("voice_transactions", "Requests in hand.", counts["tm:inuse_transactions"])

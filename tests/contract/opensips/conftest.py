@@ -1,0 +1,157 @@
+"""One OpenSIPS on loopback with the tree the states render: the twin, and the real one on PATH."""
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+TWINS = REPOSITORY / "lab" / "twins"
+START_SECONDS = 10.0
+
+
+def load(path: str) -> ModuleType:
+    """A util of ours, loaded from its file as Salt's loader does."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, REPOSITORY / path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+mi = load("_utils/mi.py")
+tree_render = load("_utils/tree_render.py")
+
+
+class Proxy:
+    """A configuration tree in a directory and the daemon that may run it."""
+
+    def __init__(self, root: Path, flavour: str, port: int) -> None:
+        self.root, self.flavour, self.port = root, flavour, port
+        self.conf, self.socket = root / "conf", root / "mi.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._render()
+
+    def _render(self) -> None:
+        context: dict[str, Any] = yaml.safe_load(
+            (REPOSITORY / "salt/opensips/defaults.yaml").read_text()
+        )
+        context["node"] = {"name": "sip-01", "address": "127.0.0.1"}
+        context["sockets"] = [{"proto": "udp", "address": "127.0.0.1", "port": self.port}]
+        context["trusted"] = ["127.0.0.1"]
+        context["dispatcher"] = {
+            "1": [
+                {"node": "pbx-01", "uri": f"sip:127.0.0.1:{self.port + 1}", "weight": 1},
+                {"node": "pbx-02", "uri": f"sip:127.0.0.1:{self.port + 2}", "weight": 1},
+            ]
+        }
+        binary = shutil.which("opensips")
+        if self.flavour == "real" and binary:
+            for library in ("lib64", "lib", "lib/x86_64-linux-gnu"):
+                modules = Path(binary).parents[1] / library / "opensips" / "modules"
+                if modules.is_dir():
+                    context["module_path"] = f"{modules}/"
+        source, cache = str(REPOSITORY / "salt/opensips/files"), str(self.root / "cache")
+        tree = tree_render.render(source, context, cache, "opensips")["tree"]
+        for name, content in tree.items():
+            file = self.conf / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            text = content.decode().replace("/etc/opensips", str(self.conf))
+            file.write_text(text.replace("/run/opensips/opensips_mi.sock", str(self.socket)))
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        file = self.conf / name
+        text = file.read_text()
+        assert old in text, f"{old!r} is not in {name}"
+        file.write_text(text.replace(old, new))
+
+    @property
+    def _command(self) -> list[str]:
+        if self.flavour == "real":
+            return [shutil.which("opensips") or "opensips"]
+        return [sys.executable, str(TWINS / "opensips" / "daemon.py")]
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        paths = f"{TWINS / 'common'}{os.pathsep}{TWINS / 'opensips'}"
+        return {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def check(self) -> tuple[int, str]:
+        """What -C says: exit code and text."""
+        done = subprocess.run(
+            [*self._command, "-C", "-f", str(self.conf / "opensips.cfg")],
+            env=self._environment, capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+    def start(self) -> bool:
+        """Start it; False when it ends by itself instead of answering."""
+        log = (self.root / "log").open("wb")
+        self._process = subprocess.Popen(
+            [*self._command, "-F", "-f", str(self.conf / "opensips.cfg"),
+             "-P", str(self.root / "pid")],
+            env=self._environment, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                return False
+            try:
+                mi.call("version", socket=str(self.socket), timeout=1.0)
+            except OSError:
+                time.sleep(0.05)
+                continue
+            return True
+        return False
+
+    def stop(self) -> None:
+        if self._process and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, 9)
+                self._process.wait()
+
+    def call(self, command: str, **params: Any) -> Any:
+        return mi.call(command, params or None, socket=str(self.socket))
+
+    def states(self) -> dict[str, str]:
+        """{node: state} of set 1."""
+        (partition,) = self.call("ds_list")["PARTITIONS"]
+        rows = [row for one in partition["SETS"] for row in one["Destinations"]]
+        return {row["attr"]: row["state"] for row in rows}
+
+
+def _free_ports() -> int:
+    """A port with two free ones above it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return min(probe.getsockname()[1], 65_500)
+
+
+@pytest.fixture(params=["twin", "real"])
+def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proxy]:
+    """A proxy that is not started yet."""
+    if request.param == "real" and shutil.which("opensips") is None:
+        pytest.skip("no opensips on PATH: only the twin is held to this")
+    proxy = Proxy(tmp_path, request.param, _free_ports())
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture
+def running(proxy: Proxy) -> Proxy:
+    """A proxy that answers."""
+    assert proxy.start(), (proxy.root / "log").read_text()
+    return proxy
