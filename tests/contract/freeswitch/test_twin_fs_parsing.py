@@ -1,0 +1,100 @@
+"""The twin's parsers against anything: a value or their own error, in bounded time."""
+
+import contextlib
+import sys
+import time
+import xml.etree.ElementTree as ET
+
+import pytest
+from fs_daemon import TWIN
+from fs_phone import sip
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+sys.path.append(str(TWIN))
+
+import xmlparse
+
+_quick = settings(max_examples=150, deadline=2000, suppress_health_check=list(HealthCheck))
+_XML_PIECES = st.sampled_from([
+    "<a>", "</a>", "<a b='c'/>", '<a b="', "<!--", "-->", "<![CDATA[", "]]>", "<?", "?>", "&amp;",
+    "&#x110000;", "&#0;", "&#", "<!DOCTYPE a [", "]>", "<", ">", "/", "=", "'", '"', "\n", " x ",
+])  # fmt: skip
+
+
+@_quick
+@given(st.lists(_XML_PIECES | st.text(max_size=5), max_size=60).map("".join))
+def test_xml_is_an_element_or_its_error(text):
+    with contextlib.suppress(xmlparse.XmlError):
+        assert isinstance(xmlparse.parse(text), ET.Element)
+
+
+_names = st.from_regex(r"[a-z][a-z0-9_-]{0,6}", fullmatch=True)
+_values = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_characters="\x7f"))
+
+
+def _grown(name, children):
+    element = ET.Element(name)
+    element.extend(children)
+    return element
+
+
+_trees = st.recursive(
+    st.builds(ET.Element, _names, st.dictionaries(_names, _values, max_size=3)),
+    lambda children: st.builds(_grown, _names, st.lists(children, max_size=4)),
+    max_leaves=15,
+)
+
+
+@_quick
+@given(_trees)
+def test_well_formed_xml_means_what_it_means_elsewhere(tree):
+    text = ET.tostring(tree, encoding="unicode")
+    read = xmlparse.parse(text + "\n")
+    expected = [(e.tag, {k: _spaces(v) for k, v in e.attrib.items()}) for e in tree.iter()]
+    assert [(e.tag, e.attrib) for e in read.iter()] == expected
+
+
+def _spaces(value):
+    return "".join(" " if character.isspace() else character for character in value)
+
+
+_SIP_PIECES = st.sampled_from([
+    "INVITE sip:a@b SIP/2.0", "SIP/2.0 200 OK", "SIP/2.0 ²00 OK", "Via: SIP/2.0/UDP h;branch=z",
+    "Via: ", "From: <sip:a@b>;tag=", "To: <sip:", "Call-ID: x", "CSeq: 1 INVITE", "CSeq: 9", ":",
+    "Content-Length: ²", "Content-Length: 99999999999999999999", "Record-Route: <a>,\"b,", " fold",
+    "Contact: <sip:a@b:99999>", "",
+])  # fmt: skip
+
+
+@_quick
+@given(st.lists(_SIP_PIECES | st.text(max_size=12), max_size=14))
+def test_datagram_is_a_message_or_its_error(lines):
+    _reads(("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "replace"))
+
+
+@_quick
+@given(st.binary(max_size=600))
+def test_random_datagram_is_a_message_or_its_error(data):
+    _reads(data)
+
+
+def _reads(data):
+    with contextlib.suppress(sip.SipError):
+        message = sip.parse(data)
+        assert message.build()
+        assert sip.parse(message.build()).cseq == message.cseq
+        if message.is_request:
+            assert sip.respond(message, 200, "OK", to_tag="t").build()
+            sip.reply_address(message, ("127.0.0.1", 1))
+            sip.stamp_via(message, ("127.0.0.1", 1))
+    with contextlib.suppress(sip.SipError):
+        sip.Uri.parse(data.decode("utf-8", "replace"))
+
+
+@pytest.mark.parametrize("text", ["<" * 200_000, "<a " * 50_000, "<a>" * 50_000, "&" * 200_000])
+def test_large_nonsense_is_refused_quickly(text):
+    started = time.monotonic()
+    with pytest.raises(xmlparse.XmlError):
+        xmlparse.parse(text)
+    assert time.monotonic() - started < 5
