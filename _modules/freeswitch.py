@@ -10,7 +10,6 @@ Minion options, all optional: ``freeswitch.conf_dir``, ``freeswitch.state_dir``,
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from pathlib import Path
@@ -492,9 +491,7 @@ def render(source, context):
         salt '*pbx*' freeswitch.render salt://freeswitch/files '{esl_password: …, node: …}'
     """
     rendered = _render(source, context)
-    digests = {name: _sha256(content) for name, content in rendered["tree"].items()}
-    digests.update({entry["path"]: _sha256(entry["content"]) for entry in rendered["system"]})
-    return digests
+    return _util("tree_render.digests", rendered)
 
 
 def apply(plan):
@@ -545,7 +542,7 @@ def configure(source, context, name=None, test=False):
         more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         told = "; ".join(problems[:SHOWN]) + more
         return _answer(False, f"refused, nothing changed: {told}")
-    with _lock("freeswitch.configure", only_if=not test):
+    with _lock("freeswitch.configure", needed=not test):
         return _configure(conf_dir, rendered, test)
 
 
@@ -561,7 +558,7 @@ def ensure_running(test=False):
 
         salt pbx-01.lab-local freeswitch.ensure_running test=True
     """
-    with _lock("freeswitch.ensure_running", only_if=not test):
+    with _lock("freeswitch.ensure_running", needed=not test):
         return _ensure_running(test)
 
 
@@ -576,8 +573,10 @@ def _configure(conf_dir, rendered, test):
     live = _tree(conf_dir)
     files = _util("staged.compare", conf_dir, desired)
     wrong = _wrong_attributes(conf_dir, owner)
-    system = [entry for entry in rendered["system"] if not _system_equal(entry)]
+    system = _util("system_files.differing", _opt("system_root"), rendered["system"])
     running = _running()
+    if not test:
+        _note(running)
     plan = _owed(running, desired, rendered["system"], live)
     touched = any(files.values()) or bool(system)
     owed = running is not None and plan["disruption"] == "reload"
@@ -607,16 +606,13 @@ def _configure(conf_dir, rendered, test):
 
 def _write(conf_dir, tree, system, owner, running, plan):
     """Exchange the tree, write the system files, act, verify; go back if any of it fails."""
-    before = {entry["path"]: _read_system(entry["path"]) for entry in system}
+    before = _util("system_files.snapshot", _opt("system_root"), system)
     swapped = any(_util("staged.compare", conf_dir, tree).values())
     if swapped:
         staged = _util("staged.stage", conf_dir, tree, **owner)
         _util("staged.swap", conf_dir, staged)
     try:
-        for entry in system:
-            _write_system(entry["path"], entry["content"], entry["mode"])
-        if any("/systemd/" in entry["path"] for entry in system):
-            __salt__["service.systemctl_reload"]()
+        _put_system({entry["path"]: entry for entry in system})
         if running is None or plan["disruption"] == "restart":
             return
         apply(plan)
@@ -629,9 +625,7 @@ def _write(conf_dir, tree, system, owner, running, plan):
 
 def _go_back(conf_dir, swapped, system, tree):
     """Put files back and undo what was already done; the next run finds what could not be."""
-    for path, content in system.items():
-        if content is not None:
-            _write_system(path, content, Path(_system_path(path)).stat().st_mode & 0o777)
+    _put_system(system)
     if not swapped:
         return
     _util("staged.restore", conf_dir)
@@ -696,6 +690,8 @@ def _safe_part(old, new):
 def _ensure_running(test):
     conf_dir = _opt("conf_dir")
     running = _running()
+    if not test:
+        _note(running)
     drained = _drained()
     if running is None:
         will_pause = bool(drained)
@@ -747,8 +743,6 @@ def _ensure_running(test):
             return _answer(None, "freeswitch would be paused again", changes)
         pause()
         return _answer(True, "freeswitch paused again", changes)
-    if not test and plan["disruption"] == "none" and not running["recorded"]:
-        _remember(running["core_uuid"], disk, _system_digests())
     return _answer(True, "freeswitch runs what is on disk")
 
 
@@ -803,13 +797,13 @@ def _running():
         return None
     if not now["responding"]:
         raise CommandExecutionError(f"freeswitch runs but {now['error']}")
-    record = _util("fs_record.read", _record_path(), now["core_uuid"])
+    record = _util("running_record.read", _record_path(), now["core_uuid"])
     if record:
         return {**record, "core_uuid": now["core_uuid"], "recorded": True}
     found = {"files": None, "system": {}, "core_uuid": now["core_uuid"], "recorded": False}
     started = time.time() - now["uptime"]
-    watched = [_opt("conf_dir"), *_system_digests()]
-    if _util("fs_record.untouched_since", started, [_system_path(path) for path in watched]):
+    watched = [_opt("conf_dir"), *(_opt("system_root") + path for path in _system_digests())]
+    if _util("running_record.untouched_since", started, watched):
         found.update(files=_tree(_opt("conf_dir")), system=_system_digests())
     return found
 
@@ -827,7 +821,10 @@ def _owed(running, tree, system, live=None):
     plan = nothing if running["files"] == tree else _classify(running["files"], tree)
     for entry in system or []:
         known = running["system"].get(entry["path"])
-        if known != _sha256(entry["content"]) and entry["disruption"] == "restart":
+        if (
+            known != _util("system_files.sha256", entry["content"])
+            and entry["disruption"] == "restart"
+        ):
             what = f"{entry['path']} changed"
             steps = [*plan["steps"], {"what": what, "do": "restart", "files": []}]
             why = [*(plan["why"] if plan["disruption"] == "restart" else []), what]
@@ -859,8 +856,14 @@ def _verify(plan, tree):
             raise CommandExecutionError(f"gateway {name} still runs after its killgw")
 
 
+def _note(running):
+    """Write down what is known of a start nobody noted, before a file on disk changes."""
+    if running and running["files"] is not None and not running["recorded"]:
+        _remember(running["core_uuid"], running["files"], running["system"])
+
+
 def _remember(core_uuid, tree, system):
-    content = _util("fs_record.encode", core_uuid, tree, system)
+    content = _util("running_record.encode", core_uuid, tree, system)
     Path(_opt("state_dir")).mkdir(mode=0o750, parents=True, exist_ok=True)
     _util("staged.write_file", _record_path(), content, 0o600)
 
@@ -1049,27 +1052,9 @@ def _util(name, *arguments, **keywords):
         raise CommandExecutionError(str(err)) from None
 
 
-class _Locked:
-    """Hold the node's lock, or nothing when only predicting."""
-
-    def __init__(self, manager):
-        self.manager = manager
-
-    def __enter__(self):
-        if self.manager is not None:
-            try:
-                self.manager.__enter__()
-            except OSError as err:
-                raise CommandExecutionError(str(err)) from None
-
-    def __exit__(self, *details):
-        if self.manager is not None:
-            self.manager.__exit__(*details)
-
-
-def _lock(who, only_if=True):
+def _lock(who, needed=True):
     path = str(Path(_opt("state_dir")) / "lock")
-    return _Locked(_util("nodelock.hold", who, path=path) if only_if else None)
+    return __utils__["nodelock.hold"](who, path=path, needed=needed)
 
 
 def _connect(timeout=5.0):
@@ -1125,13 +1110,7 @@ def _tree(path):
 
 
 def _render(source, context):
-    directory = source
-    if source.startswith("salt://"):
-        cached = __salt__["cp.cache_dir"](source)
-        manifests = [path for path in cached or [] if path.endswith("/manifest.yaml")]
-        if not manifests:
-            raise CommandExecutionError(f"{source}: no manifest.yaml there on the master")
-        directory = str(Path(manifests[0]).parent)
+    directory = _util("tree_render.fetch", source, __salt__["cp.cache_dir"])
     cache = str(Path(__opts__["cachedir"]) / "guardian-templates")
     return _util("tree_render.render", directory, context, cache, "freeswitch")
 
@@ -1140,31 +1119,15 @@ def _wrong_attributes(conf_dir, owner):
     return _util("staged.wrong_attributes", conf_dir, **owner)
 
 
-def _system_path(path):
-    if path == _opt("conf_dir"):
-        return path
-    return _opt("system_root") + path
-
-
-def _read_system(path):
-    try:
-        return Path(_system_path(path)).read_bytes()
-    except OSError:
-        return None
-
-
-def _system_equal(entry):
-    try:
-        mode = Path(_system_path(entry["path"])).stat().st_mode & 0o777
-    except OSError:
-        return False
-    return _read_system(entry["path"]) == entry["content"] and mode == entry["mode"]
-
-
-def _write_system(path, content, mode):
-    target = Path(_system_path(path))
-    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    _util("staged.write_file", str(target), content, mode)
+def _put_system(entries):
+    """Make each file what its entry says, gone for None; systemd reads its units again."""
+    for path, entry in entries.items():
+        wanted = (
+            {"content": entry["content"], "mode": entry["mode"]} if entry else {"content": None}
+        )
+        _util("staged.put_file", _opt("system_root") + path, **wanted)
+    if _util("system_files.in_systemd", list(entries)):
+        __salt__["service.systemctl_reload"]()
 
 
 def _system_digests():
@@ -1177,14 +1140,18 @@ def _system_digests():
             for entry in sorted(drop_ins.iterdir())
             if entry.suffix == ".conf"
         ]
-    contents = {path: _read_system(path) for path in paths}
-    return {path: _sha256(content) for path, content in contents.items() if content is not None}
+    return _util("system_files.digests", _opt("system_root"), paths)
 
 
 def _system_on_disk(running):
     """Return the start-time files as entries, so that an edit since the start shows."""
+    root = _opt("system_root")
     return [
-        {"path": path, "content": _read_system(path) or b"", "disruption": "restart"}
+        {
+            "path": path,
+            "content": _util("system_files.read", root, path) or b"",
+            "disruption": "restart",
+        }
         for path in sorted(set(_system_digests()) | set(running["system"]))
     ]
 
@@ -1253,7 +1220,3 @@ def _word(value, what):
     if not text or not all(char.isalnum() or char in "._-" for char in text):
         raise CommandExecutionError(f"{what} may hold only letters, digits and ._-")
     return text
-
-
-def _sha256(content):
-    return hashlib.sha256(content).hexdigest()

@@ -11,7 +11,6 @@ Minion options, all optional: ``opensips.conf_dir``, ``opensips.state_dir``, ``o
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -296,7 +295,7 @@ def reload_routes():
                 "reload_routes refused, it would ignore: " + "; ".join(pending["why"])
             )
         done = _reload_routes(running)
-        _remember(_tree(), done)
+        _remember(_tree(), done, running["system"])
     return {
         "result": True,
         "action": "reload_routes",
@@ -460,9 +459,7 @@ def render(source, context):
         salt '*sip*' opensips.render salt://opensips/files '{node: …}'
     """
     rendered = _render(source, context)
-    digests = {name: _sha256(content) for name, content in rendered["tree"].items()}
-    digests.update({entry["path"]: _sha256(entry["content"]) for entry in rendered["system"]})
-    return digests
+    return _util("tree_render.digests", rendered)
 
 
 def checks():
@@ -520,7 +517,7 @@ def configure(source, context, name=None, test=False):
     """
     conf_dir = name or _opt("conf_dir")
     rendered = _render(source, context)
-    with _lock("opensips.configure", only_if=not test):
+    with _lock("opensips.configure", needed=not test):
         return _configure(conf_dir, rendered, test)
 
 
@@ -537,7 +534,7 @@ def ensure_running(test=False):
 
         salt sip-01.lab-local opensips.ensure_running test=True
     """
-    with _lock("opensips.ensure_running", only_if=not test):
+    with _lock("opensips.ensure_running", needed=not test):
         return _ensure_running(test)
 
 
@@ -550,9 +547,11 @@ def _configure(conf_dir, rendered, test):
     if not test:
         _util("staged.discard", conf_dir)
     files = _util("staged.compare", conf_dir, desired)
-    system = [entry for entry in rendered["system"] if not _system_equal(entry)]
+    system = _util("system_files.differing", _opt("system_root"), rendered["system"])
     wrong = _util("staged.wrong_attributes", conf_dir, **owner)
     running = _running()
+    if not test:
+        _note(running)
     plan = _plan(running, desired, rendered["system"])
     touched = any(files.values()) or bool(system)
     owed = running is not None and plan["disruption"] == "reload"
@@ -595,28 +594,23 @@ def _check_staged(conf_dir, tree, owner):
 
 def _write(conf_dir, tree, system, owner, running, plan):
     """Exchange the tree, write the system files, act, verify; go back if any of it fails."""
-    before = {entry["path"]: _read_system(entry["path"]) for entry in system}
+    before = _util("system_files.snapshot", _opt("system_root"), system)
     swapped = any(_util("staged.compare", conf_dir, tree).values())
     if swapped:
         _util("staged.swap", conf_dir, _util("staged.stage", conf_dir, tree, **owner))
-    for entry in system:
-        _write_system(entry)
-    if any("/systemd/" in entry["path"] for entry in system):
-        __salt__["service.systemctl_reload"]()
-    if running is None or plan["disruption"] == "restart":
-        return
     try:
+        _put_system({entry["path"]: entry for entry in system})
+        if running is None or plan["disruption"] == "restart":
+            return
         reloads = _act(plan["actions"], running)
         _verify(plan, tree)
     except (CommandExecutionError, OSError) as err:
-        for path, content in before.items():
-            if content is not None:
-                _write_system({"path": path, "content": content, "mode": 0o644})
+        _put_system(before)
         if swapped:
             _util("staged.restore", conf_dir)
             _act_again(plan["actions"], running)
         raise CommandExecutionError(f"{err}; the previous configuration is back") from None
-    _remember(tree, reloads, running)
+    _remember(tree, reloads, running["system"])
 
 
 def _act(actions, running):
@@ -676,6 +670,8 @@ def _apply_safe_part(conf_dir, running, desired, told):
 
 def _ensure_running(test):
     running = _running()
+    if not test:
+        _note(running)
     if running is None:
         changes = {
             "daemon": {"old": "stopped", "new": "running"},
@@ -688,7 +684,7 @@ def _ensure_running(test):
         _service("start")
         _settle()
         return _answer(True, "opensips started", changes)
-    plan = _plan(running, _tree(), _system_on_disk())
+    plan = _plan(running, _tree(), _system_on_disk(running))
     pending = __context__.pop("opensips.will_restart", None) if test else None
     if plan["disruption"] == "restart" or pending:
         why = pending or plan["why"]
@@ -703,6 +699,7 @@ def _ensure_running(test):
             told = _util("disruption.refusal", why, node, _workspace())
             if test:
                 return _answer(None, f"a plain apply would refuse: {told}", changes)
+            _keep_drained()  # a refused restart is no reason to send calls to a drained peer
             return _answer(False, told)
         if test:
             return _answer(None, "opensips would be restarted", changes)
@@ -736,7 +733,7 @@ def _settle(not_pid=None):
         time.sleep(0.1)
         now = status()
     _keep_drained()
-    _remember(_tree(), 0)
+    _remember(_tree(), 0, _system_digests())
 
 
 def _keep_drained():
@@ -771,21 +768,18 @@ def _service(verb):
 def _running():
     """Return what the daemon runs, None if it is down.
 
-    ``files`` is None when that is not known: nobody noted what this process read.
+    ``files`` is None when that is not known: no record of this start, and the tree changed since.
     """
     pid = _pid()
     if pid is None:
         return None
-    start = _started(pid)
-    found = {"files": None, "system": {}, "reloads": 0, "pid": pid, "start": start}
-    try:
-        record = json.loads(_record_path().read_bytes())
-        if [record["pid"], record["start"]] == [pid, start]:
-            found["files"] = {name: text.encode() for name, text in record["files"].items()}
-            found["system"] = dict(record["system"])
-            found["reloads"] = int(record["reloads"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
+    found = {"files": None, "system": {}, "reloads": 0, "pid": pid, "recorded": False}
+    record = _util("running_record.read", _record_path(), _life(pid))
+    if record:
+        return {**found, **record, "recorded": True}
+    watched = [_opt("conf_dir"), *(_opt("system_root") + path for path in SYSTEM_FILES)]
+    if _util("running_record.untouched_since", _started_at(pid), watched):
+        found.update(files=_tree(), system=_system_digests())
     return found
 
 
@@ -794,33 +788,31 @@ def _plan(running, tree, system=None):
     if running is None:
         return {"disruption": "none", "why": [], "actions": [], "files": []}
     if running["files"] is None:
-        why = ["what runs is not known (started by somebody else)"]
+        why = ["what runs is not known (files changed after the daemon started)"]
         return {"disruption": "restart", "why": why, "actions": ["restart"], "files": []}
     plan = _util("opensips_cfg.classify", running["files"], tree)
     for entry in system or []:
-        if running["system"].get(entry["path"]) != _sha256(entry["content"]):
+        if running["system"].get(entry["path"]) != _util("system_files.sha256", entry["content"]):
             plan["why"] = [*plan["why"], f"{entry['path']} changed"]
             plan["disruption"], plan["actions"] = "restart", ["restart"]
     return plan
 
 
-def _remember(tree, reloads, running=None):
+def _note(running):
+    """Write down what is known of a start nobody noted, before a file on disk changes."""
+    if running and running["files"] is not None and not running["recorded"]:
+        _remember(running["files"], running["reloads"], running["system"])
+
+
+def _remember(tree, reloads, system):
     """Note what this very process has read; the next run compares the disk with it."""
-    pid = _pid()
-    system = running["system"] if running else {p: _digest_of(p) for p in SYSTEM_FILES}
-    record = {
-        "pid": pid,
-        "start": _started(pid) if pid else None,
-        "files": {name: content.decode("utf-8", "replace") for name, content in tree.items()},
-        "system": system,
-        "reloads": reloads,
-    }
+    content = _util("running_record.encode", _life(_pid()), tree, system, reloads)
     Path(_opt("state_dir")).mkdir(mode=0o750, parents=True, exist_ok=True)
-    _util("staged.write_file", str(_record_path()), json.dumps(record).encode(), 0o600)
+    _util("staged.write_file", _record_path(), content, 0o600)
 
 
 def _record_path():
-    return Path(_opt("state_dir")) / "opensips.running.json"
+    return str(Path(_opt("state_dir")) / "opensips.running.json")
 
 
 def _withdrawn_path():
@@ -856,13 +848,24 @@ def _pid():
     return pid if _started(pid) else None
 
 
+def _life(pid):
+    """Name this life of the daemon: a pid may by now be another process."""
+    return f"{pid}:{_started(pid)}" if pid else ""
+
+
 def _started(pid):
-    """Return the process's start time in clock ticks since boot: with the pid, one life."""
+    """Return the process's start in clock ticks since boot, None if it does not live."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (OSError, IndexError):
         return None
     return None if fields[0] == "Z" else int(fields[19])
+
+
+def _started_at(pid):
+    """Return the process's start as seconds of the epoch, rather too early than too late."""
+    ticks = (_started(pid) or 0) / os.sysconf("SC_CLK_TCK")
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks
 
 
 # -- small things --------------------------------------------------------------------------------
@@ -935,37 +938,13 @@ def _util(name, *arguments, **keywords):
         raise CommandExecutionError(str(err)) from None
 
 
-class _Locked:
-    """Hold the node's lock, or nothing when only predicting."""
-
-    def __init__(self, manager):
-        self.manager = manager
-
-    def __enter__(self):
-        if self.manager is not None:
-            try:
-                self.manager.__enter__()
-            except OSError as err:
-                raise CommandExecutionError(str(err)) from None
-
-    def __exit__(self, *details):
-        if self.manager is not None:
-            self.manager.__exit__(*details)
-
-
-def _lock(who, only_if=True):
+def _lock(who, needed=True):
     path = str(Path(_opt("state_dir")) / "lock")
-    return _Locked(_util("nodelock.hold", who, path=path) if only_if else None)
+    return __utils__["nodelock.hold"](who, path=path, needed=needed)
 
 
 def _render(source, context):
-    directory = source
-    if source.startswith("salt://"):
-        cached = __salt__["cp.cache_dir"](source)
-        manifests = [path for path in cached or [] if path.endswith("/manifest.yaml")]
-        if not manifests:
-            raise CommandExecutionError(f"{source}: no manifest.yaml there on the master")
-        directory = str(Path(manifests[0]).parent)
+    directory = _util("tree_render.fetch", source, __salt__["cp.cache_dir"])
     cache = str(Path(__opts__["cachedir"]) / "guardian-templates")
     return _util("tree_render.render", directory, context, cache, "opensips")
 
@@ -975,39 +954,24 @@ def _tree(path=None):
     return {name: content or b"" for name, content in found.items()}
 
 
-def _system_path(path):
-    return Path(_opt("system_root") + path)
+def _put_system(entries):
+    """Make each file what its entry says, gone for None; systemd reads its units again."""
+    for path, entry in entries.items():
+        wanted = (
+            {"content": entry["content"], "mode": entry["mode"]} if entry else {"content": None}
+        )
+        _util("staged.put_file", _opt("system_root") + path, **wanted)
+    if _util("system_files.in_systemd", list(entries)):
+        __salt__["service.systemctl_reload"]()
 
 
-def _read_system(path):
-    try:
-        return _system_path(path).read_bytes()
-    except OSError:
-        return None
+def _system_digests():
+    return _util("system_files.digests", _opt("system_root"), list(SYSTEM_FILES))
 
 
-def _digest_of(path):
-    content = _read_system(path)
-    return None if content is None else _sha256(content)
-
-
-def _system_on_disk():
-    return [{"path": path, "content": _read_system(path) or b""} for path in SYSTEM_FILES]
-
-
-def _system_equal(entry):
-    try:
-        mode = _system_path(entry["path"]).stat().st_mode & 0o777
-    except OSError:
-        return False
-    return _read_system(entry["path"]) == entry["content"] and mode == entry["mode"]
-
-
-def _write_system(entry):
-    target = _system_path(entry["path"])
-    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    _util("staged.write_file", str(target), entry["content"], entry["mode"])
-
-
-def _sha256(content):
-    return hashlib.sha256(content).hexdigest()
+def _system_on_disk(running):
+    root = _opt("system_root")
+    return [
+        {"path": path, "content": _util("system_files.read", root, path) or b""}
+        for path in sorted(set(_system_digests()) | set(running["system"]))
+    ]

@@ -9,7 +9,6 @@ Minion options, all optional: ``voice.state_dir``.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from pathlib import Path
@@ -406,14 +405,5 @@ def _write(path, content):
         raise CommandExecutionError(str(err)) from None
 
 
-@contextlib.contextmanager
 def _lock(who):
-    try:
-        hold = __utils__["nodelock.hold"](who, path=str(_state_dir() / "lock"))
-        hold.__enter__()
-    except OSError as err:
-        raise CommandExecutionError(str(err)) from None
-    try:
-        yield
-    finally:
-        hold.__exit__(None, None, None)
+    return __utils__["nodelock.hold"](who, path=str(_state_dir() / "lock"))

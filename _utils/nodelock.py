@@ -12,23 +12,30 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from salt.exceptions import CommandExecutionError
+
 PATH = "/var/lib/voice/lock"
 POLL = 0.05
 
 
-class NodeBusyError(OSError):
+class NodeBusyError(CommandExecutionError):
     """Somebody else holds the lock and did not let go within the deadline."""
 
 
 @contextlib.contextmanager
-def hold(who: str, timeout: float = 60.0, path: str = PATH) -> Iterator[None]:
+def hold(who: str, timeout: float = 60.0, path: str = PATH, needed: bool = True) -> Iterator[None]:
     """Hold the node's lock as ``who`` for the length of a ``with`` block.
 
     A thread that already holds it passes straight through, so a state may hold the lock around
-    module functions that take it themselves. ``timeout`` is in seconds.
+    module functions that take it themselves. ``timeout`` is in seconds; whoever only predicts
+    says that it is not ``needed``.
 
-    Raises ``NodeBusyError`` naming the holder, or ``OSError`` if the lock cannot be opened.
+    Raises ``NodeBusyError`` naming the holder, or ``CommandExecutionError`` naming the file if
+    the lock cannot be opened.
     """
+    if not needed:
+        yield
+        return
     held = _registry()
     me = (os.getpid(), threading.get_ident(), path)
     if me in held:
@@ -75,8 +82,11 @@ def _registry() -> dict:
 
 
 def _acquire(who: str, timeout: float, path: str) -> int:
-    Path(path).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    try:
+        Path(path).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    except OSError as err:
+        raise CommandExecutionError(f"{path}: {err.strerror}; run as root") from None
     deadline = time.monotonic() + timeout
     while True:
         try:

@@ -248,6 +248,19 @@ def write_file(path: str, content: bytes, mode: int = 0o640) -> None:
         raise
 
 
+def put_file(path: str, content: bytes | None, mode: int = 0o640) -> None:
+    """Have one small file with this content, or none for None. Raises ``StagedError``."""
+    target = Path(path)
+    try:
+        if content is None:
+            target.unlink(missing_ok=True)
+            return
+        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as err:
+        raise StagedError(_line("cannot write", path, err)) from None
+    write_file(path, content, mode)
+
+
 def _relative(name: str) -> Path:
     path = Path(name)
     if not name or path.is_absolute() or ".." in path.parts or "\0" in name or path == Path():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import jinja2
@@ -58,6 +60,26 @@ def render(source: str, context: dict, cache: str, component: str) -> dict:
         for entry in manifest["system"]
     ]
     return {"tree": tree, "system": system}
+
+
+def fetch(source: str, cache_dir: Callable[[str], list[str]]) -> str:
+    """Return the directory of templates that ``source`` names, a path or a ``salt://`` URL.
+
+    ``cache_dir`` is Salt's ``cp.cache_dir``. Raises ``ValueError`` if nothing is there.
+    """
+    if not source.startswith("salt://"):
+        return source
+    cached = cache_dir(source) or []
+    manifests = [path for path in cached if path.endswith("/manifest.yaml")]
+    if not manifests:
+        raise ValueError(f"{source}: no manifest.yaml there on the master")
+    return str(Path(manifests[0]).parent)
+
+
+def digests(rendered: dict) -> dict[str, str]:
+    """Return path -> SHA-256 of all that ``render`` made; contents may hold secrets."""
+    contents = {**rendered["tree"], **{e["path"]: e["content"] for e in rendered["system"]}}
+    return {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
 
 
 def _manifest(source: str) -> dict:

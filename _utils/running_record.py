@@ -1,6 +1,6 @@
-"""What the running FreeSWITCH was last told: the tree it loaded, and which start of it that was.
+"""What a running daemon was last told: the tree it loaded, and which start of it that was.
 
-A file on disk says what should run. Only this record, tied to the daemon's `core_uuid`, says what
+A file on disk says what should run. Only this record, tied to one life of the daemon, says what
 does, so an action that a crash left undone shows up as a difference in the next run.
 """
 
@@ -11,29 +11,40 @@ import os
 from pathlib import Path
 
 
-def read(path: str, core_uuid: str) -> dict | None:
-    """Return ``{"files": {path: bytes}, "system": {path: sha256}}``, None if of another start."""
+def read(path: str, life: str) -> dict | None:
+    """Return ``{"files": {path: bytes}, "system": {path: sha256}, "reloads": int}``.
+
+    ``life`` names this start of the daemon; a record of another one, or one that cannot be read,
+    is None.
+    """
     try:
         found = json.loads(Path(path).read_bytes())
-        if found["core_uuid"] != core_uuid:
+        if found["life"] != life:
             return None
         return {
             "files": {name: text.encode() for name, text in found["files"].items()},
             "system": dict(found["system"]),
+            "reloads": int(found["reloads"]),
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def encode(core_uuid: str, files: dict[str, bytes], system: dict[str, str]) -> bytes:
-    """Return the record as bytes to be written 0600: the tree holds secrets."""
+def encode(life: str, files: dict[str, bytes], system: dict[str, str], reloads: int = 0) -> bytes:
+    """Return the record as bytes to be written 0600: the tree holds secrets.
+
+    ``reloads`` counts what may only be done so often in one life.
+    """
     texts = {name: content.decode("utf-8", "replace") for name, content in files.items()}
-    note = {"core_uuid": core_uuid, "files": texts, "system": system}
+    note = {"life": life, "files": texts, "system": system, "reloads": reloads}
     return json.dumps(note, sort_keys=True).encode()
 
 
 def untouched_since(started: float, paths: list[str]) -> bool:
-    """Tell whether nothing at or below ``paths`` changed after ``started`` (seconds, epoch)."""
+    """Tell whether nothing at or below ``paths`` changed after ``started`` (seconds, epoch).
+
+    A daemon that started later than every file changed has read what is on disk.
+    """
     for path in paths:
         for name in [path, *_below(path)]:
             try:
