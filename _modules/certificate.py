@@ -68,7 +68,7 @@ def inspect(name, directory=DIRECTORY):
     return {**_facts(leaf), "version": version}
 
 
-def verify(name, chain, key, dns_names=None):
+def verify(name, chain, key, dns_names=None, directory=DIRECTORY):
     """
     Check a bundle and return the facts of its leaf; raise with one line if it may not be served.
 
@@ -80,6 +80,9 @@ def verify(name, chain, key, dns_names=None):
 
     dns_names
         DNS names the leaf must hold.
+
+    directory
+        Where the live one is, whose serial the error names.
 
     Never run this by hand with a real key: arguments end up in the job cache.
 
@@ -97,7 +100,9 @@ def verify(name, chain, key, dns_names=None):
         _check_leaf(leaf, dns_names or [])
         _check_order(certificates)
     except ValueError as err:
-        raise CommandExecutionError(f"certificate {_checked(name)}: {err}{_kept(name)}") from None
+        raise CommandExecutionError(
+            f"certificate {_checked(name)}: {err}{_kept(name, directory)}"
+        ) from None
     return _facts(leaf)
 
 
@@ -123,11 +128,10 @@ def deploy(name, pillar_key=None, dns_names=None, directory=DIRECTORY, test=Fals
         salt '*' certificate.deploy default test=True
     """
     bundle = _bundle(pillar_key or f"certificates:{_checked(name)}")
-    facts = verify(name, bundle["chain"], bundle["key"], dns_names)
+    facts = verify(name, bundle["chain"], bundle["key"], dns_names, directory)
     home = Path(directory) / name
-    version = facts["fingerprint"][:16]
     old = inspect(name, directory)
-    if old and old["version"] == version and _same(home / "current", bundle):
+    if old and _same(home / "current", bundle):
         told = f"certificate {name} is deployed, ends {old['not_after']}"
         return {"result": True, "comment": told, "changes": {}}
     changes = {
@@ -140,7 +144,7 @@ def deploy(name, pillar_key=None, dns_names=None, directory=DIRECTORY, test=Fals
         told = f"certificate {name} would be deployed"
         return {"result": None, "comment": told, "changes": changes}
     try:
-        _write(home, version, bundle)
+        _write(home, facts["fingerprint"][:16], bundle)
     except OSError as err:
         raise CommandExecutionError(
             f"certificate {name}: cannot write {home}: {err.strerror}; the old one is live"
@@ -157,6 +161,8 @@ def _blocks(text, what):
         raise ValueError(f"{what} is empty")
     if text.strip() in ("False", "None", "**********"):
         raise ValueError(f"{what} holds a placeholder instead of PEM; is the secret readable?")
+    if "-----BEGIN" not in text:
+        raise ValueError(f"{what} is not PEM")
     if "\r" in text:
         raise ValueError(f"{what} has CRLF line ends; convert it with dos2unix")
     found = [(match[1], match[0]) for match in _PEM.finditer(text)]
@@ -287,9 +293,9 @@ def _shown(facts):
     return facts and {key: facts[key] for key in ("subject", "serial", "not_after", "fingerprint")}
 
 
-def _kept(name):
+def _kept(name, directory):
     try:
-        old = inspect(name)
+        old = inspect(name, directory)
     except CommandExecutionError:
         return ""
     return f"; kept serial {old['serial']}" if old else ""
@@ -323,9 +329,9 @@ def _ended(text):
 
 def _write(home, version, bundle):
     """Write a version and flip ``current`` to it; a failure leaves no trace of it."""
-    for directory in (home.parent, home):
-        directory.mkdir(mode=0o755, exist_ok=True, parents=True)
-    target, unfinished = home / version, home / f".{version}.unfinished"
+    home.mkdir(mode=0o755, exist_ok=True, parents=True)
+    target = _free(home / version)
+    unfinished, link = home / f".{target.name}.unfinished", home / ".current.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(mode=0o700)
@@ -336,18 +342,26 @@ def _write(home, version, bundle):
                 file.flush()
                 os.fsync(descriptor)
         _sync(unfinished)
-        if target.exists():  # an earlier version of the same certificate, damaged
-            shutil.rmtree(target)
         unfinished.rename(target)
-        link = home / ".current.unfinished"
         link.unlink(missing_ok=True)
-        link.symlink_to(version)
+        link.symlink_to(target.name)
         link.replace(home / "current")
-        _sync(home)
     except OSError:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for directory in (unfinished, target):
+            shutil.rmtree(directory, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            link.unlink(missing_ok=True)
         raise
-    _prune(home, version)
+    _sync(home)
+    _prune(home, target.name)
+
+
+def _free(target):
+    """Return a name nothing has yet: what is live, even damaged, is replaced by the flip alone."""
+    names = itertools.chain(
+        [target], (target.with_name(f"{target.name}-{n}") for n in itertools.count(2))
+    )
+    return next(name for name in names if not name.exists())
 
 
 def _prune(home, version):

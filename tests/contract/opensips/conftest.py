@@ -1,6 +1,5 @@
 """One OpenSIPS on loopback with the tree the states render: the twin, and the real one on PATH."""
 
-import importlib.util
 import os
 import shutil
 import socket
@@ -9,24 +8,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+from tests.support.loading import REPOSITORY, load
+
 TWINS = REPOSITORY / "lab" / "twins"
 START_SECONDS = 10.0
-
-
-def load(path: str) -> ModuleType:
-    """A util of ours, loaded from its file as Salt's loader does."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, REPOSITORY / path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 mi = load("_utils/mi.py")

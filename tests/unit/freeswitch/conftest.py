@@ -1,50 +1,40 @@
-"""Load a file of `_utils` the way Salt does: by path, as a module of its own."""
-
-import importlib.util
-from pathlib import Path
+"""The utils under test, each as Salt's loader would make it."""
 
 import pytest
 
-REPO = Path(__file__).resolve().parents[3]
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"utils_{name}", REPO / "_utils" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.support.loading import load
 
 
 @pytest.fixture(scope="session")
 def esl():
-    return load("esl")
+    return load("_utils/esl.py")
 
 
 @pytest.fixture(scope="session")
 def fsxml():
-    return load("fsxml")
+    return load("_utils/fsxml.py")
 
 
 @pytest.fixture(scope="session")
 def fs_changes():
-    return load("fs_changes")
+    return load("_utils/fs_changes.py")
 
 
 @pytest.fixture(scope="session")
 def tree_render():
-    return load("tree_render")
+    return load("_utils/tree_render.py")
 
 
 @pytest.fixture(scope="session")
 def staged():
-    return load("staged")
+    return load("_utils/staged.py")
 
 
 @pytest.fixture(scope="session")
 def nodelock():
-    return load("nodelock")
+    return load("_utils/nodelock.py")
 
 
 @pytest.fixture(scope="session")
 def disruption():
-    return load("disruption")
+    return load("_utils/disruption.py")
