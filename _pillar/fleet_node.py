@@ -17,20 +17,17 @@ MINION_ID = re.compile(r"(?P<role>[a-z]+)-[a-z0-9]+\.(?P<account>[a-z0-9]+)-(?P<
 
 
 def ext_pillar(minion_id, pillar, _enabled=True):
-    """Return what is computed; ValueError when the id is none of ours or not in the fleet."""
-    named = MINION_ID.fullmatch(minion_id)
-    if named is None:
-        raise ValueError(f"minion id {minion_id!r} is not <role>-<nn>.<account>-<region>")
+    """Return what is computed; ValueError when the id is none of ours or not in the fleet.
+
+    A stranger is left with nothing: an error alone would stop its states, but it would still be
+    handed every secret that the layers above give to ids of that form.
+    """
+    try:
+        named, entry = _known(minion_id, pillar.get("fleet"))
+    except ValueError:
+        pillar.clear()
+        raise
     host, _, workspace = minion_id.partition(".")
-    fleet = pillar.get("fleet")
-    if not isinstance(fleet, dict):
-        raise ValueError(f"workspace {workspace} is unknown: pillar/workspaces has no such file")
-    entry = fleet.get(host)
-    if not isinstance(entry, dict) or entry.get("role") != named["role"]:
-        raise ValueError(
-            f"{host} is not in the fleet of {workspace} with role {named['role']}:"
-            f" add it to pillar/workspaces/{workspace}.sls"
-        )
     computed = _from_stacks(pillar.get("from_stacks", {}), pillar.get("stack", {}))
     computed["node"] = {
         "id": minion_id,
@@ -43,8 +40,25 @@ def ext_pillar(minion_id, pillar, _enabled=True):
         "address": entry.get("address"),
     }
     if named["role"] == "sip":
-        computed.setdefault("opensips", {})["dispatcher"] = _sets(pillar, fleet)
+        computed.setdefault("opensips", {})["dispatcher"] = _sets(pillar, pillar["fleet"])
     return computed
+
+
+def _known(minion_id, fleet):
+    """Return what the id says of a node and the fleet's entry of it; ValueError for a stranger."""
+    named = MINION_ID.fullmatch(minion_id)
+    if named is None:
+        raise ValueError(f"minion id {minion_id!r} is not <role>-<nn>.<account>-<region>")
+    host, _, workspace = minion_id.partition(".")
+    if not isinstance(fleet, dict):
+        raise ValueError(f"workspace {workspace} is unknown: pillar/workspaces has no such file")
+    entry = fleet.get(host)
+    if not isinstance(entry, dict) or entry.get("role") != named["role"]:
+        raise ValueError(
+            f"{host} is not in the fleet of {workspace} with role {named['role']}:"
+            f" add it to pillar/workspaces/{workspace}.sls"
+        )
+    return named, entry
 
 
 def _from_stacks(wanted, stacks):

@@ -46,23 +46,27 @@ def faults(pillar, directory):
             schema = json.loads(file.read_bytes())
             validator = jsonschema.Draft202012Validator(schema)
             found = sorted(validator.iter_errors(pillar[key]), key=lambda e: list(map(str, e.path)))
-            problems += [_sentence(key, error) for error in found]
+            for error in found:
+                where = ":".join([key, *map(str, error.path)])
+                problems += _unknown(where, error) or [_sentence(where, error)]
     return problems
 
 
-def _sentence(key, error):
-    where = ":".join([key, *map(str, error.path)])
+def _unknown(where, error):
+    """Return a sentence for each key a schema does not know."""
+    if error.validator != "additionalProperties":
+        return []
+    known = list(error.schema.get("properties", {}))
+    patterns = error.schema.get("patternProperties", {})
+    return [
+        f"{where}:{name}: unknown key{_suggest(name, known)}"
+        for name in map(str, error.instance)
+        if name not in known and not any(re.search(p, name) for p in patterns)
+    ]
+
+
+def _sentence(where, error):
     match error.validator:
-        case "additionalProperties":
-            known = list(error.schema.get("properties", {}))
-            patterns = error.schema.get("patternProperties", {})
-            extra = [
-                str(name)
-                for name in error.instance
-                if name not in known and not any(re.search(p, str(name)) for p in patterns)
-            ]
-            name = extra[0] if extra else "?"
-            return f"{where}:{name}: unknown key{_suggest(name, known)}"
         case "required":
             missing = next(k for k in error.validator_value if k not in error.instance)
             return f"{where}:{missing}: missing"
