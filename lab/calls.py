@@ -41,6 +41,7 @@ class _Sipp:
         names: Names,
         kind: str,
         target: str,
+        number: str,
         port: int,
         rate: float,
         limit: int,
@@ -56,7 +57,7 @@ class _Sipp:
             self.process = subprocess.Popen(
                 [
                     "ip", "netns", "exec", names.hub,
-                    "sipp", target, "-sf", str(SCENARIO), "-s", "echo",
+                    "sipp", target, "-sf", str(SCENARIO), "-s", number,
                     "-i", HUB_ADDRESS, "-mi", HUB_ADDRESS, "-p", str(port), "-mp", str(port + 500),
                     "-r", str(max(1, round(rate * 10))), "-rp", "10000", "-l", str(limit),
                     "-d", str(round(seconds * 1000)), "-recv_timeout", "20000",
@@ -123,7 +124,7 @@ def count_aborted(lines: Iterable[str]) -> Counter[str]:
 
 
 class Calls:
-    """A context manager: `held` calls up and `rate` new ones a second through the proxy.
+    """A context manager: `held` calls up and `rate` new ones a second to `number` by the proxy.
 
     Held calls last `seconds` each and are replaced as they end, so that a drain can finish and
     there are always that many. `counts()` may be asked at any time; after the block it is final.
@@ -137,8 +138,9 @@ class Calls:
         held: int = 50,
         rate: float = 5.0,
         seconds: float = 12.0,
+        number: str = "echo",
     ) -> None:
-        self._names, self._target = names, f"{proxy}:5060"
+        self._names, self._target, self._number = names, f"{proxy}:5060", number
         self._held, self._rate, self._seconds = held, rate, seconds
         self._watched_from = 0
         self._watched_to: int | None = None
@@ -148,9 +150,10 @@ class Calls:
         limit = round(self._held * 1.15) + 2
         # Spread over a call's length, so that they do not all end at once.
         rate = limit / self._seconds * 1.5
-        self._long = _Sipp(self._names, "held", self._target, 6100, rate, limit, self._seconds)
+        to = self._target, self._number
+        self._long = _Sipp(self._names, "held", *to, 6100, rate, limit, self._seconds)
         self._short = _Sipp(
-            self._names, "new", self._target, 6200, self._rate, round(self._rate * 10) + 10, 1.0
+            self._names, "new", *to, 6200, self._rate, round(self._rate * 10) + 10, 1.0
         )
         self._await_held()
         return self

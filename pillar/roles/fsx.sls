@@ -1,5 +1,8 @@
-# FreeSWITCH with PHP workers beside it: a call is handed to a worker by outbound event socket; if
-# none takes it, the dialplan goes on and ends the call politely.
+# FreeSWITCH with PHP workers beside it: a call is handed to the first worker that takes it, by
+# outbound event socket; if none does, the dialplan goes on and ends the call politely.
+{% set ports = [9001, 9002] %}
+fsx:
+  ports: {{ ports }}
 freeswitch:
   max_sessions: 500
   dialplan:
@@ -8,9 +11,6 @@ freeswitch:
         field: destination_number
         expression: ^.+$
         actions:
-          - {application: answer}
-          - {application: socket, data: "127.0.0.1:9001 async full"}
-          - {application: hangup, data: NORMAL_TEMPORARY_FAILURE}
-fsx:
-  workers: 2
-  first_port: 9001
+          - application: socket
+            data: {% for port in ports %}127.0.0.1:{{ port }}{{ "|" if not loop.last }}{% endfor %} async full
+          - {application: respond, data: 503 No Worker}

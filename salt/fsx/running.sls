@@ -1,13 +1,12 @@
-{%- set fsx = pillar["fsx"] %}
 include:
   - fsx.configured
-{%- for port in range(fsx.first_port, fsx.first_port + fsx.workers) %}
+{%- for port in pillar["fsx"]["ports"] %}
 
 Worker on port {{ port }} running:
   service.running:
     - name: fsx-worker@{{ port }}
     - enable: true
-    # SIGUSR1: a worker finishes the call it has, then starts over with the live release.
+    # It ends its last call, then starts over with the live release; the other workers take calls.
     - reload: true
     - require:
       - file: Worker unit present

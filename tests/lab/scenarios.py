@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,33 @@ def plain_apply_in_service(region: Region, pillar: str) -> dict[str, Any]:
     }
 
 
+def renew_workers_under_calls(region: Region) -> dict[str, Any]:
+    """Have the PHP workers of an fsx node start over, one after the other, under calls."""
+    node, host = "fsx-01.lab-local", region.hosts["fsx-01"]
+    before = _workers(region)
+    with Calls(region.names, region.proxy_address, held=20, rate=3.0, number="8001") as calls:
+        up = region.salt(node, "freeswitch.status")[node]["calls"]
+        for port in _workers(region):
+            host.run(["systemctl", "reload", f"fsx-worker@{port}"])
+            _await(lambda port=port: _workers(region)[port] not in ("0", before[port]), 60)
+    counts = calls.counts()
+    return {
+        "up": up,
+        "renewed": sorted(port for port, pid in _workers(region).items() if pid != before[port]),
+        "dropped": counts.dropped,
+        "failed": counts.failed,
+    }
+
+
+def _workers(region: Region) -> dict[str, str]:
+    """{port: pid of its worker}; "0" while it is between two lives."""
+    shown = {}
+    for port in ("9001", "9002"):
+        unit = ["systemctl", "show", "--property=MainPID", "--value", f"fsx-worker@{port}"]
+        shown[port] = region.hosts["fsx-01"].run(unit).stdout.strip()
+    return shown
+
+
 def kill_mid_rollout(region: Region) -> dict[str, Any]:
     """Kill -9 guardian while a PBX is drained, then resume."""
     out = region.names.directory / "killed.log"
@@ -132,8 +160,14 @@ def kill_mid_rollout(region: Region) -> dict[str, Any]:
 
 
 def _await_text(file: Path, text: str, seconds: float) -> None:
+    _await(lambda: text in file.read_text(), seconds, lambda: file.read_text()[-500:])
+
+
+def _await(
+    condition: Callable[[], bool], seconds: float, instead: Callable[[], str] = lambda: ""
+) -> None:
     deadline = time.monotonic() + seconds
-    while text not in file.read_text():
+    while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"{text!r} not said in {seconds:.0f} s: {file.read_text()[-500:]}")
+            raise AssertionError(f"not so within {seconds:.0f} s: {instead()}")
         time.sleep(0.1)

@@ -75,6 +75,13 @@ def test_deploy_restarts_both_pbx_and_drops_nothing(region: Region) -> None:
     assert seen["held"] >= 50
 
 
+def test_workers_start_over_under_calls(region: Region) -> None:
+    seen = scenarios.renew_workers_under_calls(region)
+    assert seen["up"] >= 20, "the proxy sends these numbers to the fsx node"
+    assert seen["renewed"] == ["9001", "9002"]
+    assert (seen["dropped"], seen["failed"]) == (0, 0)
+
+
 def test_killed_guardian_resumes(region: Region) -> None:
     seen = scenarios.kill_mid_rollout(region)
     assert seen["drained_at_kill"] == ["pbx-01.lab-local"]

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import sip
 
 T1, T2, GIVE_UP = 0.5, 4.0, 32.0
+# Applications that last as long as the call.
+HOLDING = {"echo", "park", "playback", "endless_playback", "conference", "delay_echo"}
 Send = Callable[[bytes, tuple[str, int]], None]
 
 
@@ -30,7 +32,7 @@ class Call:
     tag: str = field(default_factory=sip.new_tag)
     application: str = ""  # of the dialplan, the one that runs
     answered: bool = False
-    ended: bool = False
+    over: asyncio.Event = field(default_factory=asyncio.Event)
     _cseq: int = 1
     _final: sip.Message | None = None
     _timer: asyncio.Task[None] | None = None
@@ -39,6 +41,10 @@ class Call:
     @property
     def key(self) -> tuple[str, str, str]:
         return self.invite.call_id, self.tag, self.invite.from_tag
+
+    @property
+    def ended(self) -> bool:
+        return self.over.is_set()
 
     @property
     def caller(self) -> str:
@@ -66,7 +72,7 @@ class Call:
 
     def refuse(self, status: int, reason: str) -> None:
         """End a call that was never answered."""
-        self.ended = True
+        self.over.set()
         self._final = sip.respond(self.invite, status, reason, to_tag=self.tag)
         self._respond(self._final)
 
@@ -112,7 +118,7 @@ class Call:
 
     async def hang_up(self, reason: str) -> None:
         """Send BYE until it is answered or 32 s have passed."""
-        self.ended = True
+        self.over.set()
         self.acknowledged()
         request, hop = self.in_dialog("BYE", reason)
         wait, waited = T1, 0.0
@@ -129,5 +135,5 @@ class Call:
 
     def drop(self) -> None:
         """Forget the call without a word."""
-        self.ended = True
+        self.over.set()
         self.acknowledged()

@@ -9,6 +9,7 @@ import uuid
 from acl import AccessLists
 from commands import Commands
 from core import Core
+from eslwire import read_command, write_message
 
 log = logging.getLogger("event_socket")
 _UNLOADED = "The system is being shut down.\n"
@@ -55,7 +56,7 @@ class EventSocket:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
         for writer in list(self._open):
-            _write(writer, {"Content-Type": "text/disconnect-notice"}, _UNLOADED)
+            write_message(writer, {"Content-Type": "text/disconnect-notice"}, _UNLOADED)
             writer.close()
         await self.open()
 
@@ -75,12 +76,12 @@ class EventSocket:
         try:
             if not self._lets_in(writer.get_extra_info("peername")[0]):
                 refusal = "Access Denied, go away.\n"
-                _write(writer, {"Content-Type": "text/rude-rejection"}, refusal)
+                write_message(writer, {"Content-Type": "text/rude-rejection"}, refusal)
                 return
-            _write(writer, {"Content-Type": "auth/request"})
+            write_message(writer, {"Content-Type": "auth/request"})
             if await self._authenticated(reader, writer):
                 await self._converse(reader, writer)
-            _write(writer, {"Content-Type": "text/disconnect-notice"}, _GOODBYE)
+            write_message(writer, {"Content-Type": "text/disconnect-notice"}, _GOODBYE)
             await writer.drain()
         except (
             ConnectionError,
@@ -93,21 +94,11 @@ class EventSocket:
             self._open.discard(writer)
             writer.close()
 
-    async def _command(self, reader: asyncio.StreamReader) -> list[str]:
-        """The lines of one command: up to an empty line."""
-        lines: list[str] = []
-        while True:
-            line = (await reader.readuntil(b"\n")).decode("utf-8", "replace").strip("\r\n")
-            if line:
-                lines.append(line)
-            elif lines:
-                return lines
-
     async def _authenticated(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
         while True:
-            lines = await self._command(reader)
+            lines = await read_command(reader)
             word, _, given = lines[0].partition(" ")
             if word == "auth":
                 ok = given == self._password
@@ -121,12 +112,14 @@ class EventSocket:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         listening = False
         while True:
-            lines = await self._command(reader)
+            lines = await read_command(reader)
             word, _, rest = lines[0].partition(" ")
             match word:
                 case "api":
                     body = await self._commands.run(rest)
-                    _write(writer, {"Content-Type": "api/response"}, body, always_length=True)
+                    write_message(
+                        writer, {"Content-Type": "api/response"}, body, always_length=True
+                    )
                 case "bgapi":
                     self._background(rest, writer, listening)
                 case "event" | "events":
@@ -143,8 +136,8 @@ class EventSocket:
 
     def _background(self, line: str, writer: asyncio.StreamWriter, listening: bool) -> None:
         job = str(uuid.uuid4())
-        _write(writer, {"Content-Type": "command/reply", "Reply-Text": f"+OK Job-UUID: {job}",
-                        "Job-UUID": job})  # fmt: skip
+        accepted = {"Reply-Text": f"+OK Job-UUID: {job}", "Job-UUID": job}
+        write_message(writer, {"Content-Type": "command/reply", **accepted})
 
         async def run() -> None:
             body = await self._commands.run(line)
@@ -153,24 +146,10 @@ class EventSocket:
                     f"Event-Name: BACKGROUND_JOB\nJob-UUID: {job}\nJob-Command: {line.split()[0]}\n"
                     f"Content-Length: {len(body.encode())}\n\n{body}"
                 )
-                _write(writer, {"Content-Type": "text/event-plain"}, event)
+                write_message(writer, {"Content-Type": "text/event-plain"}, event)
 
         self._commands.switch.spawn(run())
 
 
 def _reply(writer: asyncio.StreamWriter, text: str) -> None:
-    _write(writer, {"Content-Type": "command/reply", "Reply-Text": text})
-
-
-def _write(
-    writer: asyncio.StreamWriter,
-    headers: dict[str, str],
-    body: str = "",
-    *,
-    always_length: bool = False,
-) -> None:
-    encoded = body.encode()
-    if encoded or always_length:
-        headers = {**headers, "Content-Length": str(len(encoded))}
-    head = "".join(f"{name}: {value}\n" for name, value in headers.items())
-    writer.write(head.encode() + b"\n" + encoded)
+    write_message(writer, {"Content-Type": "command/reply", "Reply-Text": text})

@@ -7,8 +7,9 @@ import xml.etree.ElementTree as ET
 
 import dialplan
 import digest
+import outbound
 import sip
-from calls import Call
+from calls import HOLDING, Call
 from core import Core
 from gateways import Gateways
 from xmltree import params
@@ -20,7 +21,6 @@ MINIMUM_UP_SECONDS = 10
 RESTART_SECONDS = 4.9
 _PAUSED = (503, "Maximum Calls In Progress")
 _RETRY_AFTER = "300"
-_HOLDING = {"echo", "park", "playback", "endless_playback", "conference", "delay_echo"}
 
 
 class Profile(asyncio.DatagramProtocol):
@@ -234,25 +234,35 @@ class Profile(asyncio.DatagramProtocol):
         for action in actions:
             if call.ended:
                 return
-            call.application = action.application
-            match action.application:
-                case "answer":
-                    self._answer(call)
-                case "ring_ready" | "pre_answer":
-                    call.provisional(180, "Ringing")
-                case "respond":
-                    status, _, reason = action.data.partition(" ")
-                    self._refuse(call, int(status), reason or "Refused")
-                    return
-                case "sleep":
-                    await asyncio.sleep(int(action.data or 0) / 1000)
-                case "hangup":
-                    break
-                case holding if holding in _HOLDING:
-                    self._answer(call)
-                    return
+            if action.application == "socket":
+                call.application = "socket"
+                await outbound.hand_over(call, action.data, self.execute)
+            elif await self.execute(call, action.application, action.data):
+                return
         if not call.ended:
             await self._end(call)
+
+    async def execute(self, call: Call, application: str, data: str = "") -> bool:
+        """Run one application; True when the dialplan is left with it."""
+        call.application = application
+        match application:
+            case "answer":
+                self._answer(call)
+            case "ring_ready" | "pre_answer":
+                call.provisional(180, "Ringing")
+            case "respond" if not call.answered:
+                status, _, reason = data.partition(" ")
+                self._refuse(call, int(status), reason or "Refused")
+                return True
+            case "sleep":
+                await asyncio.sleep(int(data or 0) / 1000)
+            case "hangup" | "respond":
+                await self._end(call)
+                return True
+            case holding if holding in HOLDING:
+                self._answer(call)
+                return True
+        return False
 
     def _answer(self, call: Call) -> None:
         if not call.answered and not call.ended:

@@ -194,6 +194,8 @@ class Script:
     do_sl_send_reply = do_send_reply
 
     def do_options_reply(self, context: Context) -> int:
+        if sip.Uri.parse(context.request.uri).user:
+            return -1
         return self.do_send_reply(context, 200, "OK")
 
     # rr

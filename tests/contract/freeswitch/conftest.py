@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 from fs_daemon import Daemon
-from fs_phone import Phone
+
+from tests.support.phone import Phone
 
 _REAL = pytest.param(
     "real",

@@ -4,7 +4,8 @@ import re
 
 import pytest
 from fs_daemon import until
-from fs_phone import Phone
+
+from tests.support.phone import Phone
 
 
 def calls(daemon, count):
@@ -48,7 +49,7 @@ def test_answer_carries_the_proxies_route(shared, phone):
     request = phone.request("INVITE", Record_Route=route)
     answer = phone.transact(request)
     assert (answer.status, answer.get_all("Record-Route")) == (200, [route])
-    phone.send(phone.within(dialog := phone._dialog(request, answer), "ACK"))
+    phone.send(phone.within(dialog := phone.dialog(request, answer), "ACK"))
     assert phone.hang_up(dialog) == 200
 
 

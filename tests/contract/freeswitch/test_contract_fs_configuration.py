@@ -2,7 +2,8 @@
 
 import pytest
 from fs_daemon import until
-from fs_phone import Phone
+
+from tests.support.phone import Phone
 
 GATEWAY = '<gateway name="carrier">\n<param name="proxy" value="127.0.0.1:9"/>\n' \
           '<param name="register" value="false"/>\n</gateway>\n'  # fmt: skip

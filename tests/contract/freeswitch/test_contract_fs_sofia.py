@@ -2,7 +2,8 @@
 
 import pytest
 from fs_daemon import Daemon, free_port, until
-from fs_phone import Phone, sip
+
+from tests.support.phone import Phone, sip
 
 RESCANNED = "Reload XML [Success]\n+OK scan complete\n"
 

@@ -7,9 +7,10 @@ import xml.etree.ElementTree as ET
 
 import pytest
 from fs_daemon import TWIN
-from fs_phone import sip
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.support.phone import sip
 
 sys.path.append(str(TWIN))
 

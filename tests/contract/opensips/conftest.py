@@ -43,8 +43,13 @@ class Proxy:
             "1": [
                 {"node": "pbx-01", "uri": f"sip:127.0.0.1:{self.port + 1}", "weight": 1},
                 {"node": "pbx-02", "uri": f"sip:127.0.0.1:{self.port + 2}", "weight": 1},
-            ]
+            ],
+            "2": [{"node": "fsx-01", "uri": f"sip:127.0.0.1:{self.port + 3}", "weight": 1}],
         }
+        context["numbers"] = [
+            {"expression": "^8[0-9]{3}$", "set": 2},
+            {"expression": "^9\\*", "set": 2},
+        ]
         binary = shutil.which("opensips")
         if self.flavour == "real" and binary:
             for library in ("lib64", "lib", "lib/x86_64-linux-gnu"):
@@ -119,12 +124,12 @@ class Proxy:
     def states(self) -> dict[str, str]:
         """{node: state} of set 1."""
         (partition,) = self.call("ds_list")["PARTITIONS"]
-        rows = [row for one in partition["SETS"] for row in one["Destinations"]]
+        rows = [row for one in partition["SETS"] if one["id"] == 1 for row in one["Destinations"]]
         return {row["attr"]: row["state"] for row in rows}
 
 
-def _free_ports() -> int:
-    """A port with two free ones above it."""
+def _free_port() -> int:
+    """A port with three free ones above it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return min(probe.getsockname()[1], 65_500)
@@ -135,7 +140,7 @@ def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proxy]:
     """A proxy that is not started yet."""
     if request.param == "real" and shutil.which("opensips") is None:
         pytest.skip("no opensips on PATH: only the twin is held to this")
-    proxy = Proxy(tmp_path, request.param, _free_ports())
+    proxy = Proxy(tmp_path, request.param, _free_port())
     yield proxy
     proxy.stop()
 

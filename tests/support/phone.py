@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[3] / "lab" / "twins" / "common"))
+sys.path.append(str(Path(__file__).parents[2] / "lab" / "twins" / "common"))
 
 import sip
 
@@ -28,8 +28,8 @@ class Dialog:
 class Phone:
     """Calls from its own loopback port; what it is sent unasked waits in `inbox`."""
 
-    def __init__(self, server: tuple[str, int]) -> None:
-        self.server = server
+    def __init__(self, server: tuple[str, int], *, through_proxy: bool = False) -> None:
+        self.server, self._through_proxy = server, through_proxy
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
@@ -138,7 +138,7 @@ class Phone:
         request = self.request("INVITE", user, **headers)
         final = self.transact(request)
         if final is not None and final.status == 200:
-            self.hang_up(self._dialog(request, final))
+            self.hang_up(self.dialog(request, final))
         return final
 
     def register(self, user: str, password: str) -> list[int]:
@@ -173,9 +173,9 @@ class Phone:
         final = self.transact(request)
         assert final is not None, "no answer"
         assert final.status == 200, (final.status, final.reason)
-        return self._dialog(request, final)
+        return self.dialog(request, final)
 
-    def _dialog(self, request: sip.Message, final: sip.Message) -> Dialog:
+    def dialog(self, request: sip.Message, final: sip.Message) -> Dialog:
         target = str(sip.Uri.parse(final.get("Contact")))
         dialog = Dialog(request.call_id, request.get("From"), final.get("To"), target, 1, final)
         self.send(self.within(dialog, "ACK"))
@@ -191,6 +191,9 @@ class Phone:
                             ("Call-ID", dialog.call_id),
                             ("CSeq", f"{dialog.cseq} {method}")):  # fmt: skip
             message.set(name, value)
+        if self._through_proxy:
+            for route in reversed(dialog.answer.get_all("Record-Route")):
+                message.add("Route", route)
         return message
 
     def reinvite(self, dialog: Dialog) -> int:

@@ -1,0 +1,76 @@
+"""A destination behind a proxy: answers what it is told to, and remembers what it was asked."""
+
+import contextlib
+import socket
+import sys
+import threading
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[2] / "lab" / "twins" / "common"))
+
+import sip
+
+SILENT = 0
+
+
+class Answerer:
+    """Answers INVITE with `status` (`SILENT`: not at all), everything else with 200."""
+
+    def __init__(self, port: int, status: int = 200) -> None:
+        self.status = status
+        self.requests: list[sip.Message] = []
+        self.heard = threading.Condition()
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", port))
+        self.port = port
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.sendto(b"end", ("127.0.0.1", self.port))
+        self._thread.join(5)
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            data, source = self._socket.recvfrom(65_535)
+            if data == b"end":
+                return
+            request = sip.parse(data)
+            if not request.is_request:
+                continue
+            with self.heard:
+                self.requests.append(request)
+                self.heard.notify_all()
+            for response in self._responses(request):
+                self._socket.sendto(response.build(), source)
+
+    def _responses(self, request: sip.Message) -> list[sip.Message]:
+        if request.method == "ACK":
+            return []
+        if request.method != "INVITE":
+            return [sip.respond(request, 200, "OK", to_tag=request.to_tag or "answerer")]
+        if self.status == SILENT:
+            return []
+        final = sip.respond(request, self.status, "As Told", to_tag=f"tag{self.port}")
+        if self.status == 180:
+            return [final]
+        final.add("Contact", f"<sip:answerer@127.0.0.1:{self.port}>")
+        return [final]
+
+    def methods(self) -> list[str]:
+        """What came, without the proxy's own pings."""
+        return [request.method for request in self.requests if request.method != "OPTIONS"]
+
+    def wait_for(self, method: str, seconds: float = 5.0) -> sip.Message:
+        """The first request of a method, waiting for it; AssertionError if it does not come."""
+
+        def found() -> sip.Message | None:
+            return next((r for r in self.requests if r.method == method), None)
+
+        with self.heard:
+            assert self.heard.wait_for(lambda: found() is not None, seconds), f"no {method} came"
+        message = found()
+        assert message is not None
+        return message
