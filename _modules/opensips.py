@@ -11,6 +11,8 @@ Minion options, all optional: ``opensips.conf_dir``, ``opensips.state_dir``, ``o
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import json
 import os
 import time
@@ -38,18 +40,36 @@ START_SECONDS = 20.0
 BOOT_SECONDS = 5.0
 # reload_routes leaks private memory in every process: so many in one life, then a restart is due.
 MOST_ROUTE_RELOADS = 50
+# Commands that change nothing; `dbt_dump`, for one, writes files.
+READING = frozenset(
+    [
+        "address_dump",
+        "dlg_list",
+        "ds_list",
+        "get_statistics",
+        "ps",
+        "shv_get",
+        "subnet_dump",
+        "tls_list",
+        "uptime",
+        "version",
+        "which",
+    ]
+)
 STATES = {"a": "Active", "i": "Inactive", "p": "Probing"}
 
 # Boots the staged tree where it can reach nobody: own network with the node's addresses on lo, own
 # /run/opensips, the staged tree in place of the live one. Says `up` when it stayed up.
-TRIAL = """
+TRIAL = r"""
 set -e
 ip link set lo up
 for address in $ADDRESSES; do ip address replace "$address/32" dev lo; done
 mount --bind "$STAGED" "$LIVE"
 mkdir -p "$RUN"
 mount -t tmpfs -o mode=0777 tmpfs "$RUN"
-"$BINARY" -F -f "$LIVE/opensips.cfg" -P "$RUN/trial.pid" 2>&1 &
+# Its last words go to stderr here; in service they go to syslog.
+printf 'include_file "%s/opensips.cfg"\nstderror_enabled=yes\n' "$LIVE" > "$RUN/trial.cfg"
+"$BINARY" -F -f "$RUN/trial.cfg" -P "$RUN/trial.pid" 2>&1 &
 pid=$!
 for turn in $(seq "$TURNS"); do
     kill -0 "$pid" 2>/dev/null || { wait "$pid" || true; exit 1; }
@@ -79,8 +99,7 @@ def mi(command, **params):
         salt '*sip*' opensips.mi ds_list
         salt '*sip*' opensips.mi get_statistics statistics='["tm:"]'
     """
-    reading = ("_list", "_dump", "_get", "get_statistics", "ps", "uptime", "version", "which")
-    if not command.endswith(reading):
+    if command not in READING:
         raise CommandExecutionError(f"{command} is not allowed here: it is not known to only read")
     return _mi(command, {k: v for k, v in params.items() if not k.startswith("__")})
 
@@ -260,7 +279,7 @@ def address_reload():
 
 def address_dump():
     """
-    Return the trusted addresses that run, ``{group: ["address/mask"]}``.
+    Return the trusted addresses and networks that run, ``{group: ["address/length"]}``.
 
     CLI Example:
 
@@ -269,10 +288,12 @@ def address_dump():
         salt '*sip*' opensips.address_dump
     """
     found = {}
-    for partition in _mi("address_dump").get("Partitions", []):
-        for row in partition.get("Destinations", []):
-            found.setdefault(str(row["grp"]), []).append(f"{row['ip']}/{row['mask']}")
-    return found
+    for command in ("address_dump", "subnet_dump"):
+        for partition in _mi(command).get("Partitions", []):
+            for row in partition.get("Destinations", []):
+                network = ipaddress.ip_network(f"{row['ip']}/{row['mask']}", strict=False)
+                found.setdefault(str(row["grp"]), []).append(str(network))
+    return {group: sorted(networks) for group, networks in found.items()}
 
 
 def reload_routes():
@@ -399,23 +420,8 @@ def config_check(path=None, boot=True):
         return {"result": False, "problems": _complaints(said, path)}
     if not boot:
         return {"result": True, "problems": []}
-    addresses = _util("opensips_cfg.sockets", _tree(path))
-    said = __salt__["cmd.run_all"](
-        ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", TRIAL],
-        python_shell=False,
-        output_loglevel="quiet",
-        ignore_retcode=True,
-        timeout=int(BOOT_SECONDS) + 10,
-        env={
-            "ADDRESSES": " ".join(addresses),
-            "STAGED": path,
-            "LIVE": _opt("conf_dir"),
-            "RUN": str(Path(_opt("mi_socket")).parent),
-            "SOCKET": _opt("mi_socket"),
-            "BINARY": _opt("binary"),
-            "TURNS": str(int(BOOT_SECONDS * 10)),
-        },
-    )
+    with _mount_point(Path(_opt("conf_dir"))):
+        said = _boot(path)
     if said["retcode"] == 0 and "GUARDIAN-UP" in said["stdout"]:
         return {"result": True, "problems": []}
     return {"result": False, "problems": _complaints(said, path)}
@@ -494,10 +500,10 @@ def checks():
     states = {d["uri"]: d["state"] for rows in sets.values() for d in rows}
     astray = sorted(uri for uri in out if states.get(uri, "Inactive") != "Inactive")
     found.append(_check("withdrawn destinations are inactive", not astray, ", ".join(astray)))
-    for address in _util("opensips_cfg.sockets", _tree()):
-        code = _util("sip.options", address, 5060, 2.0)
+    for address, port in _util("opensips_cfg.sockets", _tree()):
+        code = _util("sip.options", address, port, 2.0)
         good = code == 200 or (now["draining"] and code == 503)
-        found.append(_check(f"{address} answers OPTIONS", good, str(code or "silence")))
+        found.append(_check(f"{address}:{port} answers OPTIONS", good, str(code or "silence")))
     return found
 
 
@@ -590,6 +596,40 @@ def _check_staged(conf_dir, tree, owner):
         return config_check(staged)["problems"]
     finally:
         _util("staged.discard", conf_dir)
+
+
+def _boot(path):
+    """Boot the tree at ``path`` in private, as if it were the live one."""
+    sockets = _util("opensips_cfg.sockets", _tree(path), "udp", "tcp", "tls", "ws", "wss")
+    return __salt__["cmd.run_all"](
+        ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", TRIAL],
+        python_shell=False,
+        output_loglevel="quiet",
+        ignore_retcode=True,
+        timeout=int(BOOT_SECONDS) + 10,
+        env={
+            "ADDRESSES": " ".join({address for address, _ in sockets}),
+            "STAGED": path,
+            "LIVE": _opt("conf_dir"),
+            "RUN": str(Path(_opt("mi_socket")).parent),
+            "SOCKET": _opt("mi_socket"),
+            "BINARY": _opt("binary"),
+            "TURNS": str(int(BOOT_SECONDS * 10)),
+        },
+    )
+
+
+@contextlib.contextmanager
+def _mount_point(live):
+    """Have a directory where the live tree is, or will be: before the first apply there is none."""
+    missing = not live.exists()
+    if missing:
+        live.mkdir(mode=0o700)
+    try:
+        yield
+    finally:
+        if missing:
+            live.rmdir()
 
 
 def _write(conf_dir, tree, system, owner, running, plan):

@@ -49,9 +49,12 @@ def in_service():
         return _verdict("out_of_service", daemon, False, False, 0, mark, f"{daemon} does not run")
     if not now["responding"]:
         return _verdict("in_service", daemon, True, False, now["calls"], mark, now["error"])
-    paused = now["paused"] if daemon == "freeswitch" else now["draining"]
-    calls = now["channels"] if daemon == "freeswitch" else now["calls"]
-    busy = calls if daemon == "freeswitch" else now["transactions"]
+    if daemon == "freeswitch":
+        # `show channels` reads a table that lags by up to 80 ms; sessions are counted at once.
+        calls = busy = max(now["channels"], now["sessions"])
+        paused = now["paused"]
+    else:
+        calls, busy, paused = now["calls"], now["transactions"], now["draining"]
     if not paused:
         return _verdict("in_service", daemon, True, False, calls, mark, "takes new calls")
     if busy:

@@ -16,6 +16,7 @@ ROOT = "freeswitch.xml"
 CONF_DIR = "/etc/freeswitch"
 DEPTH_LIMIT = 64
 INCLUDE_LIMIT = 100
+READ_LIMIT = 5000
 NODE_LIMIT = 2_000_000
 TEXT_LIMIT = 128 * 1024 * 1024
 
@@ -228,10 +229,16 @@ class _Preprocessor:
         self.lines: list[str] = []
         self.origins: list[tuple[str, int]] = []
         self.size = 0
+        self.read = 0
 
     def run(self, name: str, stack: list[str]) -> None:
         if name in stack or len(stack) > INCLUDE_LIMIT:
             self.problem(stack[-1], 0, f"include loop through {name}")
+            return
+        self.read += 1
+        if self.read > READ_LIMIT:  # files that include one another twice over grow without end
+            if self.read == READ_LIMIT + 1:
+                self.problem(name, 0, f"{READ_LIMIT} files are included before it; include once")
             return
         self.document.used.add(name)
         content = self.document.files[name]

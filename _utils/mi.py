@@ -23,6 +23,7 @@ NAMES = {
     "ds_reload": "dispatcher:reload",
     "address_reload": "permissions:address_reload",
     "address_dump": "permissions:address_dump",
+    "subnet_dump": "permissions:subnet_dump",
     "dbt_reload": "db_text:reload",
     "shv_get": "cfgutils:shv_get",
     "shv_set": "cfgutils:shv_set",

@@ -23,6 +23,10 @@ _TOKEN = re.compile(
     r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?P<comment>\#[^\n]*|/\*.*?\*/)|\s+""",
     re.DOTALL,
 )
+_SOCKET = re.compile(
+    r"^[ \t]*socket[ \t]*=[ \t]*(\w+):([0-9]{1,3}(?:\.[0-9]{1,3}){3})(?::([0-9]{1,5}))?",
+    re.MULTILINE,
+)
 _URL_PASSWORD = re.compile(r"(\w+://[^:/@\s\"]+:)[^@\s\"]+@")
 
 
@@ -72,10 +76,16 @@ def meaning(content: bytes) -> str:
     return re.sub(r" +", " ", _TOKEN.sub(fold, content.decode("utf-8", "replace"))).strip()
 
 
-def sockets(tree: dict[str, bytes]) -> list[str]:
-    """Return the addresses the configuration binds, for a trial boot elsewhere."""
+def sockets(tree: dict[str, bytes], *protocols: str) -> list[tuple[str, int]]:
+    """Return (IPv4 address, port) of what the configuration binds; of UDP unless said otherwise."""
     text = b"\n".join(tree.values()).decode("utf-8", "replace")
-    return sorted(set(re.findall(r"^\s*socket\s*=\s*\w+:(\d+\.\d+\.\d+\.\d+)", text, re.MULTILINE)))
+    return sorted(
+        {
+            (found[2], int(found[3] or 5060))
+            for found in _SOCKET.finditer(text)
+            if found[1] in (protocols or ("udp",))
+        }
+    )
 
 
 def destinations(tree: dict[str, bytes]) -> dict[str, set[str]]:

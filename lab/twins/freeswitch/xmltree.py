@@ -21,6 +21,7 @@ _COMMENTED = re.compile(r"<!--#([\w-]+)\s+(.*?)\s*(?:-->(.*)|$)", re.DOTALL)
 _VARIABLE = re.compile(r"\$\$\{([^{}]*)\}")
 _MAX_DEPTH = 100
 _MAX_BYTES = 64 * 1024 * 1024
+_MAX_FILES = 10_000
 _EXEC_SECONDS = 10
 
 
@@ -37,7 +38,7 @@ class Tree:
     def __init__(self, conf: Path, variables: dict[str, str]) -> None:
         self.variables = variables
         self._lines: list[str] = []
-        self._size = 0
+        self._size = self._read_files = 0
         if not self._read(conf / "freeswitch.xml", conf, 0):
             raise TreeError("Cannot Open log directory or XML Root!")
         self.text = "".join(self._lines)
@@ -50,6 +51,9 @@ class Tree:
         """Preprocess one file; False when it cannot be read, which only matters for the first."""
         if depth > _MAX_DEPTH:
             return False
+        self._read_files += 1
+        if self._read_files > _MAX_FILES:
+            raise TreeError(f"more than {_MAX_FILES} includes: files that include one another?")
         try:
             with file.open(encoding="utf-8", errors="replace", newline="\n") as lines:
                 in_comment = False

@@ -133,7 +133,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "cfgutils": ("shv_get", "shv_set"),
     "dialog": ("dlg_list", "dlg_end_dlg"),
     "db_text": ("dbt_dump", "dbt_reload"),
-    "permissions": ("address_reload", "address_dump"),
+    "permissions": ("address_reload", "address_dump", "subnet_dump"),
     "dispatcher": ("ds_set_state", "ds_list", "ds_reload"),
     "tls_mgm": ("tls_reload", "tls_list"),
 }
@@ -145,6 +145,7 @@ NAMES_4 = {
     "ds_reload": "dispatcher:reload",
     "address_reload": "permissions:address_reload",
     "address_dump": "permissions:address_dump",
+    "subnet_dump": "permissions:subnet_dump",
     "dbt_reload": "db_text:reload",
     "dbt_dump": "db_text:dump",
     "tls_reload": "tls_mgm:reload",

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import logging
 import os
@@ -206,18 +207,29 @@ class Management(asyncio.DatagramProtocol):
         return "OK"
 
     def mi_address_dump(self, partition: str | None = None) -> Any:
-        rows = [
-            {
-                "grp": int(row["grp"]),
-                "ip": row["ip"],
-                "mask": row["mask"],
-                "port": int(row["port"] or 0),
-                "proto": row["proto"],
-                "pattern": row["pattern"],
-                "context_info": row["context_info"],
-            }
-            for row in self._engine.addresses
-        ]
+        return self._trusted(networks=False)
+
+    def mi_subnet_dump(self, partition: str | None = None) -> Any:
+        return self._trusted(networks=True)
+
+    def _trusted(self, *, networks: bool) -> Any:
+        """Rows of the table: single addresses with their length, networks with their netmask."""
+        rows = []
+        for row in self._engine.addresses:
+            network = ipaddress.ip_network(f"{row['ip']}/{row['mask']}", strict=False)
+            if (network.num_addresses > 1) != networks:
+                continue
+            rows.append(
+                {
+                    "grp": int(row["grp"]),
+                    "ip": row["ip"],
+                    "mask": str(network.netmask) if networks else row["mask"],
+                    "port": int(row["port"] or 0),
+                    "proto": row["proto"],
+                    "pattern": row["pattern"],
+                    "context_info": row["context_info"],
+                }
+            )
         return {"Partitions": [{"name": "default", "Destinations": rows}]}
 
     def mi_tls_list(self) -> Any:

@@ -15,6 +15,7 @@ from tests.support.phone import sip
 sys.path.append(str(TWIN))
 
 import xmlparse
+import xmltree
 
 _quick = settings(max_examples=150, deadline=2000, suppress_health_check=list(HealthCheck))
 _XML_PIECES = st.sampled_from([
@@ -99,3 +100,13 @@ def test_large_nonsense_is_refused_quickly(text):
     with pytest.raises(xmlparse.XmlError):
         xmlparse.parse(text)
     assert time.monotonic() - started < 5
+
+
+def test_files_that_include_one_another_twice_over_end_in_an_error(tmp_path):
+    """Each level doubles the work: without a limit thirty small files keep it busy for hours."""
+    include = '<X-PRE-PROCESS cmd="include" data="{}.xml"/>\n'
+    (tmp_path / "freeswitch.xml").write_text(include.format(0) * 2)
+    for level in range(30):
+        (tmp_path / f"{level}.xml").write_text(include.format(level + 1) * 2)
+    with pytest.raises(xmltree.TreeError, match="more than 10000 includes"):
+        xmltree.Tree(tmp_path, {})

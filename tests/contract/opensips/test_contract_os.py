@@ -128,6 +128,17 @@ def test_commands_are_listed(running: Proxy) -> None:
     assert running.call("ps")["Processes"][0]["Type"] == "attendant"
 
 
+def test_networks_are_listed_apart_from_addresses(running: Proxy) -> None:
+    row = "1:1:127.0.0.1:32"
+    running.edit("dbtext/address", row, f"2:1:192.0.2.0:24:0:any::\n{row}")
+    running.call("dbt_reload")
+    running.call("address_reload")
+    assert _trusted(running) == ["127.0.0.1"]
+    (partition,) = running.call("subnet_dump")["Partitions"]
+    (network,) = partition["Destinations"]
+    assert (network["ip"], network["mask"]) == ("192.0.2.0", "255.255.255.0")
+
+
 def test_statistics_are_asked_for_by_bare_name(running: Proxy) -> None:
     counts = running.call("get_statistics", statistics=["active_dialogs"])
     assert counts == {"dialog:active_dialogs": 0}

@@ -1,30 +1,19 @@
 """A minion of our own with a FreeSWITCH beside it: the twin, or the real one where it is."""
 
-import contextlib
-import copy
 import grp
 import os
 import pwd
 import shutil
-import signal
 import socket
 import sys
-from pathlib import Path
 
 import pytest
-import salt.client
-import salt.config
 import yaml
 
-HERE = Path(__file__).parent
-REPO = HERE.parents[2]
-TWIN = REPO / "lab" / "twins" / "freeswitch" / "daemon.py"
+from tests.functional.minion import Minion, free_port
+from tests.support.loading import REPOSITORY
 
-
-def free_port(kind):
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+TWIN = REPOSITORY / "lab" / "twins" / "freeswitch" / "daemon.py"
 
 
 def daemon_command(flavour, root):
@@ -41,44 +30,28 @@ def daemon_command(flavour, root):
     return [shutil.which("freeswitch"), "-nonat", "-nc", "-nf", *where]
 
 
-class Node:
-    """One node: its Salt caller, its pillar context and its daemon."""
+class Node(Minion):
+    """A PBX: its Salt caller, its pillar context and its daemon."""
+
+    component = "freeswitch"
 
     def __init__(self, root, flavour):
-        self.root = root
-        self.conf = root / "conf"
-        opts = salt.config.DEFAULT_MINION_OPTS.copy()
-        opts.update(
-            {
-                "id": "pbx-01.lab-local",
-                "root_dir": str(root),
-                "cachedir": str(root / "cache-salt"),
-                "pki_dir": str(root / "pki"),
-                "sock_dir": str(root / "sock"),
-                "log_file": str(root / "salt.log"),
-                "conf_file": str(root / "minion"),
-                "extension_modules": str(root / "extmods"),
-                "file_client": "local",
-                "file_roots": {"base": [str(REPO / "salt"), str(root / "files")]},
-                "pillar_roots": {"base": [str(root / "pillar")]},
-                "module_dirs": [str(REPO), str(HERE / "stubs")],
-                "grains": {},
-                "log_level": "error",
-                "state_verbose": False,
-                "freeswitch.conf_dir": str(self.conf),
-                "freeswitch.state_dir": str(root / "voice"),
-                "voice.state_dir": str(root / "voice"),
-                "freeswitch.pidfile": str(root / "run" / "freeswitch.pid"),
-                "freeswitch.user": pwd.getpwuid(os.geteuid()).pw_name,
-                "freeswitch.group": grp.getgrgid(os.getegid()).gr_name,
-                "freeswitch.system_root": str(root / "system"),
-                "test.daemon": daemon_command(flavour, root),
-            }
+        pidfile = root / "run" / "freeswitch.pid"
+        super().__init__(
+            root,
+            "pbx-01.lab-local",
+            daemon_command(flavour, root),
+            pidfile,
+            conf_dir=str(root / "conf"),
+            state_dir=str(root / "voice"),
+            pidfile=str(pidfile),
+            user=pwd.getpwuid(os.geteuid()).pw_name,
+            group=grp.getgrgid(os.getegid()).gr_name,
+            system_root=str(root / "system"),
         )
-        self.caller = salt.client.Caller(mopts=opts)
-        self.context = yaml.safe_load((REPO / "salt/freeswitch/defaults.yaml").read_text())
+        self.context = yaml.safe_load((REPOSITORY / "salt/freeswitch/defaults.yaml").read_text())
         self.context.update(
-            node={"id": opts["id"], "name": "pbx-01", "address": "127.0.0.1"},
+            node={"id": "pbx-01.lab-local", "name": "pbx-01", "address": "127.0.0.1"},
             fleet={"sip-01": {"role": "sip", "address": "127.0.0.1"}},
             esl_password="functional-not-a-secret",
             event_socket={"port": free_port(socket.SOCK_STREAM)},
@@ -92,45 +65,6 @@ class Node:
         ]
         for profile in self.context["profiles"].values():
             profile["port"] = free_port(socket.SOCK_DGRAM)
-
-    def changed(self, **keys):
-        """Return the context with some dotted keys replaced."""
-        context = copy.deepcopy(self.context)
-        for dotted, value in keys.items():
-            at = context
-            *path, last = dotted.split("__")
-            for key in path:
-                at = at.setdefault(key, {})
-            at[last] = value
-        return context
-
-    def configured(self, context=None, test=False):
-        return self.state("configured", test, name=str(self.conf), context=context or self.context)
-
-    def running(self, test=False):
-        return self.state("running", test, name="freeswitch")
-
-    def state(self, which, test, **arguments):
-        given = self.caller.cmd("state.single", f"freeswitch.{which}", test=test, **arguments)
-        assert isinstance(given, dict), given
-        (ret,) = given.values()
-        return ret
-
-    def call(self, function, *arguments, **keywords):
-        return self.caller.cmd(f"freeswitch.{function}", *arguments, **keywords)
-
-    def service_log(self):
-        log = self.root / "service.log"
-        return log.read_text().split() if log.exists() else []
-
-    def close(self):
-        try:
-            pid = int((self.root / "run" / "freeswitch.pid").read_text())
-            os.kill(pid, signal.SIGKILL)
-        except (OSError, ValueError):
-            return
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)
 
 
 def flavours():

@@ -284,3 +284,11 @@ def test_any_mixture_gives_lines_not_tracebacks(fsxml, files):
 def test_any_bytes_give_lines_not_tracebacks(fsxml, content):
     problems = fsxml.lint({**tree(), "vars.xml": content})
     assert all("\n" not in problem for problem in problems)
+
+
+def test_files_that_include_one_another_twice_over_are_a_problem_and_no_hang(fsxml):
+    include = '<X-PRE-PROCESS cmd="include" data="{}.xml"/>\n'
+    files = {"freeswitch.xml": (include.format(0) * 2).encode()}
+    for level in range(30):
+        files[f"{level}.xml"] = (include.format(level + 1) * 2).encode()
+    assert any("5000 files are included before it" in told for told in fsxml.lint(files))

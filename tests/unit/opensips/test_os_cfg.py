@@ -99,7 +99,12 @@ def test_destinations_by_set():
 
 
 def test_sockets_for_the_trial_boot():
-    assert opensips_cfg.sockets(TREE) == ["10.77.0.11"]
+    assert opensips_cfg.sockets(TREE) == [("10.77.0.11", 5060)]
+    tree = {
+        "conf.d/1": b"socket=tcp:10.0.0.1:5070\n  socket = udp:10.0.0.2\n#socket=udp:10.0.0.3\n"
+    }
+    assert opensips_cfg.sockets(tree) == [("10.0.0.2", 5060)]
+    assert opensips_cfg.sockets(tree, "tcp") == [("10.0.0.1", 5070)]
 
 
 trees = st.dictionaries(
@@ -134,5 +139,6 @@ def test_safe_part_never_needs_a_restart_and_leaves_only_restarts(old, new):
 def test_any_bytes_can_be_read(content):
     assert isinstance(opensips_cfg.meaning(content), str)
     assert all(opensips_cfg.destinations({"dbtext/dispatcher": content}).values())
-    for address in opensips_cfg.sockets({"conf.d/x.cfg": content}):
+    for address, port in opensips_cfg.sockets({"conf.d/x.cfg": content}):
         assert address.count(".") == 3
+        assert port >= 0

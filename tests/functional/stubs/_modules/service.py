@@ -21,7 +21,7 @@ def _log(verb):
 
 def _pid():
     try:
-        pid = int(Path(__opts__["freeswitch.pidfile"]).read_text())
+        pid = int(Path(__opts__["test.pidfile"]).read_text())
         os.kill(pid, 0)
     except (OSError, ValueError):
         return None
