@@ -41,21 +41,10 @@ BOOT_SECONDS = 5.0
 # reload_routes leaks private memory in every process: so many in one life, then a restart is due.
 MOST_ROUTE_RELOADS = 50
 # Commands that change nothing; `dbt_dump`, for one, writes files.
-READING = frozenset(
-    [
-        "address_dump",
-        "dlg_list",
-        "ds_list",
-        "get_statistics",
-        "ps",
-        "shv_get",
-        "subnet_dump",
-        "tls_list",
-        "uptime",
-        "version",
-        "which",
-    ]
-)
+READING = {
+    *("address_dump", "dlg_list", "ds_list", "get_statistics", "ps", "shv_get", "subnet_dump"),
+    *("tls_list", "uptime", "version", "which"),
+}
 STATES = {"a": "Active", "i": "Inactive", "p": "Probing"}
 
 # Boots the staged tree where it can reach nobody: own network with the node's addresses on lo, own
