@@ -4,6 +4,10 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 TOOLS := systemd-container:systemd-nspawn mmdebstrap:mmdebstrap iproute2:ip openssl:openssl \
          sip-tester:sipp apt-utils:apt-ftparchive gnupg:gpg dpkg:dpkg-deb python3-venv:-
+# The Vagrantfile is validated by the tests; only the evidence brings machines up.
+test: TOOLS += vagrant:vagrant
+evidence: TOOLS += vagrant:vagrant vagrant-lxc:- lxc:lxc-start bridge-utils:brctl sudo:sudo \
+                   rsync:rsync openssh-client:ssh-keygen
 
 .PHONY: help lab lab-down test lint setup packages evidence clean
 
@@ -27,11 +31,11 @@ evidence: setup ## Run the long experiments: make evidence AREA=lab [QUICK=1].
 
 setup: packages $(VENV)/.complete
 
-# Asks for apt only when something is missing.
+# Asks for apt only when something is missing: TOOLS are package:command, or package:- for one without.
 packages:
 	@missing=""; for pair in $(TOOLS); do \
 	    tool="$${pair#*:}"; package="$${pair%%:*}"; \
-	    if [ "$$tool" = - ]; then /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing+=" $$package"; \
+	    if [ "$$tool" = - ]; then dpkg-query -Wf '$${Status}' "$$package" 2>/dev/null | grep -q ' installed$$' || missing+=" $$package"; \
 	    else PATH="$$PATH:/usr/sbin:/sbin" command -v "$$tool" >/dev/null || missing+=" $$package"; fi; done; \
 	if [ -n "$$missing" ]; then \
 	    if [ "$$(id -u)" != 0 ]; then echo "make: needs root to install$$missing; use sudo" >&2; exit 1; fi; \

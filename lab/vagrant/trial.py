@@ -166,7 +166,7 @@ def check() -> None:
     for tool, package in _TOOLS.items():
         if shutil.which(tool) is None:
             raise LabError(f"{tool} is missing: apt-get install {package}")
-    if not Path("/usr/share/rubygems-integration/all/specifications").glob("vagrant-lxc-*"):
+    if not any(_GEMS.glob("vagrant-lxc-*")):
         raise LabError(
             "vagrant-lxc is missing: apt-get install --no-install-recommends vagrant-lxc"
         )
