@@ -27,8 +27,8 @@ DEFAULTS = {
     "system_root": "",
 }
 EVENT_SOCKET = "autoload_configs/event_socket.conf.xml"
+DROP_INS = "/etc/systemd/system/freeswitch.service.d"
 START_SECONDS = 60.0
-SHOWN = 10
 
 # First words of the API commands anybody may run: they read and neither change nor reveal secrets.
 ALLOWED = (
@@ -460,7 +460,8 @@ def config_diff():
 
         salt '*pbx*' freeswitch.config_diff
     """
-    plan = _owed(_running(), _tree(_opt("conf_dir")), None)
+    reconciler = _util("reconcile.of", _Daemon())
+    plan = reconciler.owed(reconciler.running(), _tree(_opt("conf_dir")))
     return {key: plan[key] for key in ("disruption", "why", "actions")}
 
 
@@ -477,7 +478,7 @@ def classify_change(old, new):
 
         salt '*pbx*' freeswitch.classify_change /etc/.freeswitch.previous /etc/freeswitch
     """
-    return _classify(_tree(old), _tree(new))
+    return _Daemon().classify(_tree(old), _tree(new))
 
 
 def render(source, context):
@@ -513,7 +514,7 @@ def apply(plan):
         done = [_act(action) for action in actions]
     return {
         "result": True,
-        "action": [_action_text(action) for action in actions],
+        "action": [_util("reconcile.in_words", action) for action in actions],
         "before": "",
         "after": "",
         "evidence": [step["evidence"] for step in done],
@@ -535,15 +536,9 @@ def configure(source, context, name=None, test=False):
 
         salt '*pbx*' freeswitch.configure salt://freeswitch/files '{…}' test=True
     """
-    conf_dir = name or _opt("conf_dir")
     rendered = _render(source, context)
-    problems = _util("fsxml.lint", rendered["tree"])
-    if problems:
-        more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        told = "; ".join(problems[:SHOWN]) + more
-        return _answer(False, f"refused, nothing changed: {told}")
     with _lock("freeswitch.configure", needed=not test):
-        return _configure(conf_dir, rendered, test)
+        return _util("reconcile.of", _Daemon(name)).configure(rendered, test)
 
 
 def ensure_running(test=False):
@@ -559,350 +554,145 @@ def ensure_running(test=False):
         salt pbx-01.lab-local freeswitch.ensure_running test=True
     """
     with _lock("freeswitch.ensure_running", needed=not test):
-        return _ensure_running(test)
+        return _util("reconcile.of", _Daemon()).ensure_running(test)
 
 
-# -- how configure and ensure_running go about it ------------------------------------------------
+# -- what reconcile asks of a FreeSWITCH ---------------------------------------------------------
 
 
-def _configure(conf_dir, rendered, test):
-    owner = {"owner": _opt("user"), "group": _opt("group")}
-    desired = rendered["tree"]
-    if not test:
-        _util("staged.discard", conf_dir)
-    live = _tree(conf_dir)
-    files = _util("staged.compare", conf_dir, desired)
-    wrong = _wrong_attributes(conf_dir, owner)
-    system = _util("system_files.differing", _opt("system_root"), rendered["system"])
-    running = _running()
-    if not test:
-        _note(running)
-    plan = _owed(running, desired, rendered["system"], live)
-    touched = any(files.values()) or bool(system)
-    owed = running is not None and plan["disruption"] == "reload"
-    if not (touched or wrong or owed):
-        return _answer(True, f"{conf_dir} is as it should be")
+class _Daemon:
+    """This node's FreeSWITCH, as ``_utils/reconcile.py`` wants it described."""
 
-    changes = _changes(plan, files, system, wrong)
-    comment = _summary(plan) if touched or owed else "owners and modes {}set right"
-    node = _node() if plan["disruption"] == "restart" else {"state": "in_service"}
-    if not _util("disruption.allowed", plan["disruption"], node):
-        if not touched:  # the disk is right already; `running` restarts, or refuses to
-            return _answer(True, f"{conf_dir} is as it should be")
-        told = _util("disruption.refusal", plan["why"], node, _workspace())
-        if test:
-            return _answer(None, f"a plain apply would refuse: {told}", changes)
-        return _apply_safe_part(conf_dir, running, live, rendered, plan, told)
-    if test:
-        if plan["disruption"] == "restart":
-            __context__["freeswitch.will_restart"] = plan["why"]
-        return _answer(None, comment.format("would be "), changes)
-    if touched or owed:
-        _write(conf_dir, desired, system, owner, running, plan)
-    if wrong:
-        _util("staged.set_attributes", conf_dir, _wrong_attributes(conf_dir, owner), **owner)
-    return _answer(True, comment.format(""), changes)
+    name = "freeswitch"
 
+    def __init__(self, conf_dir=None):
+        self.conf_dir = conf_dir or _opt("conf_dir")
+        self.state_dir = _opt("state_dir")
+        self.system_root = _opt("system_root")
+        self.owner = {"owner": _opt("user"), "group": _opt("group")}
+        self.workspace = str(__opts__.get("id", "")).partition(".")[2]
+        self.context = __context__
+        self.util = _util
 
-def _write(conf_dir, tree, system, owner, running, plan):
-    """Exchange the tree, write the system files, act, verify; go back if any of it fails."""
-    before = _util("system_files.snapshot", _opt("system_root"), system)
-    swapped = any(_util("staged.compare", conf_dir, tree).values())
-    if swapped:
-        staged = _util("staged.stage", conf_dir, tree, **owner)
-        _util("staged.swap", conf_dir, staged)
-    try:
-        _put_system({entry["path"]: entry for entry in system})
-        if running is None or plan["disruption"] == "restart":
-            return
-        apply(plan)
-        _verify(plan, tree)
-    except (CommandExecutionError, OSError, ValueError) as err:
-        _go_back(conf_dir, swapped, before, tree)
-        raise CommandExecutionError(f"{err}; the previous configuration is back") from None
-    _remember(running["core_uuid"], tree, running["system"])
-
-
-def _go_back(conf_dir, swapped, system, tree):
-    """Put files back and undo what was already done; the next run finds what could not be."""
-    _put_system(system)
-    if not swapped:
-        return
-    _util("staged.restore", conf_dir)
-    __context__["freeswitch.event_socket"] = _util("fsxml.event_socket", tree)
-    try:
-        for action in _classify(tree, _tree(conf_dir))["actions"]:
-            if action["do"] != "restart":
-                _act(action)
-    except CommandExecutionError:
-        return
-    finally:
-        __context__.pop("freeswitch.event_socket")
-
-
-def _apply_safe_part(conf_dir, running, live, rendered, plan, told):
-    """Apply the files whose change costs at most a reload, as if only they had changed."""
-    if running is None or running["files"] is None:
-        return _answer(False, told)
-    mixed = _safe_part(running["files"], rendered["tree"])
-    if mixed is None or not any(_util("staged.compare", conf_dir, mixed).values()):
-        return _answer(False, told)
-    part = _classify(running["files"], mixed)
-    files = _util("staged.compare", conf_dir, mixed)
-    owner = {"owner": _opt("user"), "group": _opt("group")}
-    _write(conf_dir, mixed, [], owner, running, part)
-    changes = _changes(part, files, [], [])
-    return _answer(False, f"{told}; applied meanwhile: {', '.join(changes['actions'])}", changes)
-
-
-def _safe_part(old, new):
-    """Return ``old`` with the files of ``new`` that need no restart, None if there are none.
-
-    Leaves out the files a restart-class step came from until what remains is harmless.
-    """
-    variables = {name for name, content in new.items() if b"X-PRE-PROCESS" in content}
-    mixed = dict(new)
-    for _ in range(len(old) + len(new) + 1):
-        plan = _classify(old, mixed)
-        if plan["disruption"] != "restart":
-            break
-        blamed = {
-            path
-            for step in plan["steps"]
-            if step["do"] == "restart"
-            for path in step["files"]
-            if old.get(path) != mixed.get(path)
-        }
-        if not blamed:  # the change came through a variable set in another file
-            blamed = {path for path in variables if old.get(path) != mixed.get(path)}
-        if not blamed:
-            return None
-        for path in blamed:
-            if path in old:
-                mixed[path] = old[path]
-            else:
-                mixed.pop(path, None)
-    if mixed == old or _util("fsxml.lint", mixed):
-        return None
-    return mixed if _classify(old, mixed)["disruption"] != "restart" else None
-
-
-def _ensure_running(test):
-    conf_dir = _opt("conf_dir")
-    running = _running()
-    if not test:
-        _note(running)
-    drained = _drained()
-    if running is None:
-        will_pause = bool(drained)
-        changes = {
-            "daemon": {"old": "stopped", "new": "running"},
-            "disruption": "none",
-            "why": ["freeswitch is not running"],
-            "actions": ["start"] + (["pause inbound"] if will_pause else []),
-        }
-        if test:
-            return _answer(None, "freeswitch would be started", changes)
-        _service("start")
-        _wait_until_up("")
-        _settle(drained)
-        return _answer(True, "freeswitch started", changes)
-
-    disk = _tree(conf_dir)
-    plan = _owed(running, disk, _system_on_disk(running))
-    pending = __context__.pop("freeswitch.will_restart", None) if test else None
-    if plan["disruption"] == "restart" or pending:
-        why = pending or plan["why"]
-        node = _node()
-        changes = {
-            "daemon": {"old": "running", "new": "restarted"},
-            "disruption": "restart",
-            "why": why,
-            "actions": ["restart"] + (["pause inbound"] if drained else []),
-        }
-        if not _util("disruption.allowed", "restart", node):
-            told = _util("disruption.refusal", why, node, _workspace())
-            if test:
-                return _answer(None, f"a plain apply would refuse: {told}", changes)
-            return _answer(False, told)
-        if test:
-            return _answer(None, "freeswitch would be restarted", changes)
-        _service("restart")
-        _wait_until_up(running["core_uuid"])
-        _settle(drained)
-        return _answer(True, f"freeswitch restarted: {'; '.join(why)}", changes)
-
-    if drained and not paused():
-        changes = {
-            "daemon": {"old": "in service", "new": "paused"},
-            "disruption": "none",
-            "why": ["this node is drained"],
-            "actions": ["pause inbound"],
-        }
-        if test:
-            return _answer(None, "freeswitch would be paused again", changes)
-        pause()
-        return _answer(True, "freeswitch paused again", changes)
-    return _answer(True, "freeswitch runs what is on disk")
-
-
-def _settle(drained):
-    """Note what a fresh start read, and keep a drained node out of service."""
-    running = status()
-    if drained:
-        pause()
-    _remember(running["core_uuid"], _tree(_opt("conf_dir")), _system_digests())
-
-
-def _wait_until_up(before):
-    """Wait for a start other than ``before`` whose profiles all run."""
-    deadline = time.monotonic() + START_SECONDS
-    missing = "its event socket does not answer"
-    while time.monotonic() < deadline:
+    def life(self):
         now = status()
-        if now["responding"] and now["ready"] and now["core_uuid"] != before:
-            try:
-                failed = [check["name"] for check in _profile_checks() if not check["ok"]]
-            except CommandExecutionError as err:
-                failed = [str(err)]
-            if not failed:
-                return
-            missing = "; ".join(failed)
-        elif now["error"]:
-            missing = now["error"]
-        time.sleep(0.2)
-    raise CommandExecutionError(
-        f"freeswitch is not up {START_SECONDS:g} s after its start: {missing}; see its log"
-    )
+        if not now["running"]:
+            return None
+        if not now["responding"]:
+            raise CommandExecutionError(f"freeswitch runs but {now['error']}")
+        return now["core_uuid"], time.time() - now["uptime"]
 
+    def start_files(self):
+        drop_ins = Path(f"{self.system_root}{DROP_INS}")
+        found = sorted(drop_ins.glob("*.conf")) if drop_ins.is_dir() else []
+        paths = ["/etc/default/freeswitch", *(f"{DROP_INS}/{entry.name}" for entry in found)]
+        return [path for path in paths if Path(self.system_root + path).exists()]
 
-def _service(verb):
-    __salt__["service.unmask"]("freeswitch", runtime=True)
-    if not __salt__["service.enabled"]("freeswitch"):
-        __salt__["service.enable"]("freeswitch")
-    if not __salt__[f"service.{verb}"]("freeswitch"):
-        raise CommandExecutionError(f"systemd could not {verb} freeswitch; see its journal")
+    def problems(self, tree):
+        return _util("fsxml.lint", tree)
 
+    def classify(self, old, new):
+        return _util("fs_changes.classify", _util("fsxml.load", old), _util("fsxml.load", new))
 
-# -- what runs, and what it would take -----------------------------------------------------------
-
-
-def _running():
-    """Return what the daemon runs, None if it is down.
-
-    ``files`` is None when that is not known: no record of this start, and the tree changed since.
-    """
-    now = status()
-    if not now["running"]:
+    def safe_part(self, old, new):
+        """Leave out the files a restart-class step came from until what remains is harmless."""
+        variables = {name for name, content in new.items() if b"X-PRE-PROCESS" in content}
+        mixed = dict(new)
+        for _ in range(len(old) + len(new) + 1):
+            plan = self.classify(old, mixed)
+            if plan["disruption"] != "restart":
+                return mixed if mixed != old else None
+            restarts = [step for step in plan["steps"] if step["do"] == "restart"]
+            named = {path for step in restarts for path in step["files"]}
+            # A change may have come through a variable that another file sets.
+            for blamed in (named, variables):
+                differing = {path for path in blamed if old.get(path) != mixed.get(path)}
+                if differing:
+                    break
+            for path in differing:
+                mixed.pop(path, None)
+                if path in old:
+                    mixed[path] = old[path]
+            if not differing:
+                return None
         return None
-    if not now["responding"]:
-        raise CommandExecutionError(f"freeswitch runs but {now['error']}")
-    record = _util("running_record.read", _record_path(), now["core_uuid"])
-    if record:
-        return {**record, "core_uuid": now["core_uuid"], "recorded": True}
-    found = {"files": None, "system": {}, "core_uuid": now["core_uuid"], "recorded": False}
-    started = time.time() - now["uptime"]
-    watched = [_opt("conf_dir"), *(_opt("system_root") + path for path in _system_digests())]
-    if _util("running_record.untouched_since", started, watched):
-        found.update(files=_tree(_opt("conf_dir")), system=_system_digests())
-    return found
 
+    def act(self, plan, run):
+        apply(plan)
+        return run["reloads"]
 
-def _owed(running, tree, system, live=None):
-    """Return the plan that brings the running daemon to ``tree`` and ``system`` entries."""
-    nothing = {"disruption": "none", "why": [], "actions": [], "steps": []}
-    if running is None:
-        return nothing
-    if running["files"] is None:
-        if live is not None and live == tree:
-            return nothing
-        what = "what runs is not known (files changed after the daemon started)"
-        return {**nothing, "disruption": "restart", "why": [what], "actions": [{"do": "restart"}]}
-    plan = nothing if running["files"] == tree else _classify(running["files"], tree)
-    for entry in system or []:
-        known = running["system"].get(entry["path"])
-        if (
-            known != _util("system_files.sha256", entry["content"])
-            and entry["disruption"] == "restart"
-        ):
-            what = f"{entry['path']} changed"
-            steps = [*plan["steps"], {"what": what, "do": "restart", "files": []}]
-            why = [*(plan["why"] if plan["disruption"] == "restart" else []), what]
-            actions = [{"do": "restart"}]
-            plan = {"disruption": "restart", "why": why, "actions": actions, "steps": steps}
-    return plan
+    def verify(self, plan, tree):
+        place = _util(
+            "fsxml.differs", _util("fsxml.load", tree).root, _xml(_api("xml_locate root", 15.0))
+        )
+        if place:
+            raise CommandExecutionError(f"freeswitch reloaded but holds something else at {place}")
+        steps = [step for step in plan["steps"] if "gateway" in step]
+        about = {
+            do: {step["gateway"] for step in steps if step["do"] == do}
+            for do in ("rescan", "killgw")
+        }
+        for name in sorted(about["rescan"]):
+            if gateway_status(name) is None:
+                raise CommandExecutionError(f"gateway {name} does not run after its rescan")
+        for name in sorted(about["killgw"] - about["rescan"]):
+            if gateway_status(name) is not None:
+                raise CommandExecutionError(f"gateway {name} still runs after its killgw")
 
+    def undo(self, plan, tree, run):
+        """The event socket may answer to the settings of ``tree`` by now."""
+        __context__["freeswitch.event_socket"] = _util("fsxml.event_socket", tree)
+        try:
+            for action in self.classify(tree, _tree(self.conf_dir))["actions"]:
+                if action["do"] != "restart":
+                    _act(action)
+        except CommandExecutionError:
+            return
+        finally:
+            __context__.pop("freeswitch.event_socket")
 
-def _classify(old, new):
-    return _util("fs_changes.classify", _util("fsxml.load", old), _util("fsxml.load", new))
+    def service(self, verb):
+        __salt__["service.unmask"]("freeswitch", runtime=True)
+        if not __salt__["service.enabled"]("freeswitch"):
+            __salt__["service.enable"]("freeswitch")
+        if not __salt__[f"service.{verb}"]("freeswitch"):
+            raise CommandExecutionError(f"systemd could not {verb} freeswitch; see its journal")
 
+    def units_changed(self):
+        __salt__["service.systemctl_reload"]()
 
-def _verify(plan, tree):
-    """Ask the daemon what it holds now, rather than trust what it replied."""
-    told = _api("xml_locate root", timeout=15.0)
-    wanted = _util("fsxml.load", tree).root
-    place = _util("fsxml.differs", wanted, _xml(told))
-    if place:
-        raise CommandExecutionError(f"freeswitch reloaded but holds something else at {place}")
-    about = {
-        do: {step["gateway"] for step in plan["steps"] if step["do"] == do and "gateway" in step}
-        for do in ("rescan", "killgw")
-    }
-    for name in sorted(about["rescan"]):
-        if gateway_status(name) is None:
-            raise CommandExecutionError(f"gateway {name} does not run after its rescan")
-    for name in sorted(about["killgw"] - about["rescan"]):
-        if gateway_status(name) is not None:
-            raise CommandExecutionError(f"gateway {name} still runs after its killgw")
+    def await_start(self, before):
+        deadline = time.monotonic() + START_SECONDS
+        missing = "its event socket does not answer"
+        while time.monotonic() < deadline:
+            now = status()
+            if now["responding"] and now["ready"] and now["core_uuid"] != before:
+                try:
+                    failed = [check["name"] for check in _profile_checks() if not check["ok"]]
+                except CommandExecutionError as err:
+                    failed = [str(err)]
+                if not failed:
+                    return
+                missing = "; ".join(failed)
+            elif now["error"]:
+                missing = now["error"]
+            time.sleep(0.2)
+        raise CommandExecutionError(
+            f"freeswitch is not up {START_SECONDS:g} s after its start: {missing}; see its log"
+        )
 
+    def node(self):
+        return __salt__["voice.in_service"]()
 
-def _note(running):
-    """Write down what is known of a start nobody noted, before a file on disk changes."""
-    if running and running["files"] is not None and not running["recorded"]:
-        _remember(running["core_uuid"], running["files"], running["system"])
+    def kept_out(self):
+        return ["pause inbound"] if __salt__["voice.drained_mark"]() else []
 
+    def strayed(self):
+        return [] if not self.kept_out() or paused() else self.kept_out()
 
-def _remember(core_uuid, tree, system):
-    content = _util("running_record.encode", core_uuid, tree, system)
-    Path(_opt("state_dir")).mkdir(mode=0o750, parents=True, exist_ok=True)
-    _util("staged.write_file", _record_path(), content, 0o600)
-
-
-def _record_path():
-    return str(Path(_opt("state_dir")) / "freeswitch.running.json")
-
-
-def _drained():
-    path = Path(_opt("state_dir")) / "drained.json"
-    try:
-        return json.loads(path.read_bytes()) or {"reason": "unknown"}
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        return {"reason": "mark unreadable"}  # a mark that exists means drained
-
-
-def _changes(plan, files, system, wrong):
-    changes = {
-        "disruption": plan["disruption"],
-        "why": plan["why"],
-        "actions": [_action_text(action) for action in plan["actions"]],
-        "files": {kind: names for kind, names in files.items() if names},
-    }
-    if system:
-        changes["files"]["system"] = sorted(entry["path"] for entry in system)
-    if wrong:
-        changes["attributes"] = wrong
-    return changes
-
-
-def _summary(plan):
-    done = ", ".join(_action_text(action) for action in plan["actions"]) or "no action needed"
-    return f"configuration {{}}exchanged: {done}"
-
-
-def _answer(result, comment, changes=None):
-    return {"result": result, "comment": comment, "changes": changes or {}}
+    def keep_out(self):
+        if self.strayed():
+            pause()
 
 
 # -- actions -------------------------------------------------------------------------------------
@@ -939,11 +729,12 @@ def _act(action):
         "killgw": reply.startswith("+OK") or "no such gateway" in reply,
         "load": "-ERR" not in reply or "already loaded" in reply,
     }.get(do, reply.startswith("+OK"))
+    told = _util("reconcile.in_words", action)
     if not good:
-        raise CommandExecutionError(f"{_action_text(action)} failed: {reply[:200] or 'no answer'}")
+        raise CommandExecutionError(f"{told} failed: {reply[:200] or 'no answer'}")
     return {
         "result": True,
-        "action": _action_text(action),
+        "action": told,
         "before": "",
         "after": "",
         "evidence": reply[:200],
@@ -984,11 +775,6 @@ def _pausing(verb, direction, wanted):
         "after": {"paused": after},
         "evidence": reply,
     }
-
-
-def _action_text(action):
-    words = [str(value) for key, value in action.items() if key != "do"]
-    return " ".join([action["do"], *words])
 
 
 def _profile_checks():
@@ -1034,14 +820,6 @@ def _opt(name):
     return __opts__.get(f"freeswitch.{name}") or DEFAULTS[name]
 
 
-def _workspace():
-    return str(__opts__.get("id", "")).partition(".")[2]
-
-
-def _node():
-    return __salt__["voice.in_service"]()
-
-
 def _util(name, *arguments, **keywords):
     """Call one of our utils; what it raises is one finished line."""
     try:
@@ -1081,7 +859,9 @@ def _connect(timeout=5.0):
 
 def _recorded_files():
     try:
-        found = json.loads(Path(_record_path()).read_bytes())["files"]
+        found = json.loads((Path(_opt("state_dir")) / "freeswitch.running.json").read_bytes())[
+            "files"
+        ]
         return {EVENT_SOCKET: found[EVENT_SOCKET].encode()} if EVENT_SOCKET in found else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
@@ -1113,47 +893,6 @@ def _render(source, context):
     directory = _util("tree_render.fetch", source, __salt__["cp.cache_dir"])
     cache = str(Path(__opts__["cachedir"]) / "guardian-templates")
     return _util("tree_render.render", directory, context, cache, "freeswitch")
-
-
-def _wrong_attributes(conf_dir, owner):
-    return _util("staged.wrong_attributes", conf_dir, **owner)
-
-
-def _put_system(entries):
-    """Make each file what its entry says, gone for None; systemd reads its units again."""
-    for path, entry in entries.items():
-        wanted = (
-            {"content": entry["content"], "mode": entry["mode"]} if entry else {"content": None}
-        )
-        _util("staged.put_file", _opt("system_root") + path, **wanted)
-    if _util("system_files.in_systemd", list(entries)):
-        __salt__["service.systemctl_reload"]()
-
-
-def _system_digests():
-    """Return path -> SHA-256 of the files outside the tree that a start of the daemon reads."""
-    paths = ["/etc/default/freeswitch"]
-    drop_ins = Path(_opt("system_root") + "/etc/systemd/system/freeswitch.service.d")
-    if drop_ins.is_dir():
-        paths += [
-            f"/etc/systemd/system/freeswitch.service.d/{entry.name}"
-            for entry in sorted(drop_ins.iterdir())
-            if entry.suffix == ".conf"
-        ]
-    return _util("system_files.digests", _opt("system_root"), paths)
-
-
-def _system_on_disk(running):
-    """Return the start-time files as entries, so that an edit since the start shows."""
-    root = _opt("system_root")
-    return [
-        {
-            "path": path,
-            "content": _util("system_files.read", root, path) or b"",
-            "disruption": "restart",
-        }
-        for path in sorted(set(_system_digests()) | set(running["system"]))
-    ]
 
 
 def _process_lives():

@@ -296,16 +296,18 @@ def reload_routes():
         salt '*sip*' opensips.reload_routes
     """
     with _lock("opensips.reload_routes"):
-        running = _running()
-        if running is None:
+        daemon = _Daemon()
+        reconciler = _util("reconcile.of", daemon)
+        run = reconciler.running()
+        if run is None:
             raise CommandExecutionError("opensips is not running; opensips.running starts it")
-        pending = _plan(running, _tree())
+        pending = reconciler.owed(run, _tree())
         if pending["disruption"] == "restart":
             raise CommandExecutionError(
                 "reload_routes refused, it would ignore: " + "; ".join(pending["why"])
             )
-        done = _reload_routes(running)
-        _remember(_tree(), done, running["system"])
+        done = _reload_routes(run["reloads"], daemon.workspace)
+        reconciler.remember(run["life"], _tree(), run["system"], done)
     return {
         "result": True,
         "action": "reload_routes",
@@ -374,14 +376,10 @@ def reapply_withdrawn():
 
         salt '*sip*' opensips.reapply_withdrawn
     """
-    uris = {uri for peer in withdrawn().values() for uri in peer.get("uris", [])}
-    changed = []
-    for set_id, found in dispatcher_list().items():
-        for destination in found:
-            if destination["uri"] in uris and destination["state"] != "Inactive":
-                dispatcher_set_state(set_id, destination["uri"], "i")
-                changed.append(destination["uri"])
-    return changed
+    astray = _astray()
+    for set_id, uri in astray:
+        dispatcher_set_state(set_id, uri, "i")
+    return [uri for _, uri in astray]
 
 
 def config_check(path=None, boot=True):
@@ -426,7 +424,7 @@ def classify_change(old, new):
 
         salt '*sip*' opensips.classify_change /etc/.opensips.previous /etc/opensips
     """
-    return _util("opensips_cfg.classify", _tree(old), _tree(new))
+    return _Daemon().classify(_tree(old), _tree(new))
 
 
 def config_diff():
@@ -439,8 +437,9 @@ def config_diff():
 
         salt '*sip*' opensips.config_diff
     """
-    running = _running()
-    return _plan(running, _tree()) if running else {"disruption": "none", "why": [], "actions": []}
+    reconciler = _util("reconcile.of", _Daemon())
+    plan = reconciler.owed(reconciler.running(), _tree())
+    return {key: plan[key] for key in ("disruption", "why", "actions")}
 
 
 def render(source, context):
@@ -479,15 +478,10 @@ def checks():
             "; ".join(pending["why"]),
         )
     )
-    wanted = _util("opensips_cfg.destinations", _tree())
-    sets = dispatcher_list()
-    present = {number: {d["uri"] for d in rows} for number, rows in sets.items()}
-    found.append(
-        _check("dispatcher holds the destinations on disk", present == wanted, str(len(present)))
-    )
-    out = {uri for peer in withdrawn().values() for uri in peer.get("uris", [])}
-    states = {d["uri"]: d["state"] for rows in sets.values() for d in rows}
-    astray = sorted(uri for uri in out if states.get(uri, "Inactive") != "Inactive")
+    present = _present()
+    same = present == _wanted(_tree())
+    found.append(_check("dispatcher holds the destinations on disk", same, len(present)))
+    astray = [uri for _, uri in _astray()]
     found.append(_check("withdrawn destinations are inactive", not astray, ", ".join(astray)))
     for address, port in _util("opensips_cfg.sockets", _tree()):
         code = _util("sip.options", address, port, 2.0)
@@ -510,10 +504,9 @@ def configure(source, context, name=None, test=False):
 
         salt '*sip*' opensips.configure salt://opensips/files '{…}' test=True
     """
-    conf_dir = name or _opt("conf_dir")
     rendered = _render(source, context)
     with _lock("opensips.configure", needed=not test):
-        return _configure(conf_dir, rendered, test)
+        return _util("reconcile.of", _Daemon(name)).configure(rendered, test)
 
 
 def ensure_running(test=False):
@@ -530,61 +523,108 @@ def ensure_running(test=False):
         salt sip-01.lab-local opensips.ensure_running test=True
     """
     with _lock("opensips.ensure_running", needed=not test):
-        return _ensure_running(test)
+        return _util("reconcile.of", _Daemon()).ensure_running(test)
 
 
-# -- how configure and ensure_running go about it ------------------------------------------------
+# -- what reconcile asks of an OpenSIPS ----------------------------------------------------------
 
 
-def _configure(conf_dir, rendered, test):
-    owner = {"owner": _opt("user"), "group": _opt("group")}
-    desired = rendered["tree"]
-    if not test:
-        _util("staged.discard", conf_dir)
-    files = _util("staged.compare", conf_dir, desired)
-    system = _util("system_files.differing", _opt("system_root"), rendered["system"])
-    wrong = _util("staged.wrong_attributes", conf_dir, **owner)
-    running = _running()
-    if not test:
-        _note(running)
-    plan = _plan(running, desired, rendered["system"])
-    touched = any(files.values()) or bool(system)
-    owed = running is not None and plan["disruption"] == "reload"
-    if not (touched or wrong or owed):
-        return _answer(True, f"{conf_dir} is as it should be")
+class _Daemon:
+    """This node's OpenSIPS, as ``_utils/reconcile.py`` wants it described."""
 
-    changes = _changes(plan, files, system, wrong)
-    if any(files.values()):
-        problems = _check_staged(conf_dir, desired, owner)
-        if problems:
-            return _answer(False, f"refused, nothing changed: {'; '.join(problems)}")
-    if not _util("disruption.allowed", plan["disruption"], _node(plan)):
-        if not touched:
-            return _answer(True, f"{conf_dir} is as it should be")
-        told = _util("disruption.refusal", plan["why"], _node(plan), _workspace())
-        if test:
-            return _answer(None, f"a plain apply would refuse: {told}", changes)
-        return _apply_safe_part(conf_dir, running, desired, told)
-    if test:
-        if plan["disruption"] == "restart":
-            __context__["opensips.will_restart"] = plan["why"]
-        return _answer(None, "configuration would be exchanged: " + _did(plan), changes)
-    _write(conf_dir, desired, system, owner, running, plan)
-    left = _util("staged.wrong_attributes", conf_dir, **owner)
-    if left:
-        _util("staged.set_attributes", conf_dir, left, **owner)
-    return _answer(True, "configuration exchanged: " + _did(plan), changes)
+    name = "opensips"
 
+    def __init__(self, conf_dir=None):
+        self.conf_dir = conf_dir or _opt("conf_dir")
+        self.state_dir = _opt("state_dir")
+        self.system_root = _opt("system_root")
+        self.owner = {"owner": _opt("user"), "group": _opt("group")}
+        self.workspace = str(__opts__.get("id", "")).partition(".")[2]
+        self.context = __context__
+        self.util = _util
 
-def _check_staged(conf_dir, tree, owner):
-    """Let OpenSIPS look at the tree before anything of it is live; the staged copy goes again."""
-    if not Path(_opt("binary")).exists():
-        return [] if __opts__["test"] else [f"{_opt('binary')} is not installed"]
-    staged = _util("staged.stage", conf_dir, tree, **owner)
-    try:
-        return config_check(staged)["problems"]
-    finally:
-        _util("staged.discard", conf_dir)
+    def life(self):
+        pid = _pid()
+        return (f"{pid}:{_started(pid)}", _started_at(pid)) if pid else None
+
+    def start_files(self):
+        return [path for path in SYSTEM_FILES if Path(self.system_root + path).exists()]
+
+    def problems(self, tree):
+        """Let OpenSIPS look at the tree before anything of it is live; the copy goes again."""
+        if not Path(_opt("binary")).exists():
+            return [] if __opts__["test"] else [f"{_opt('binary')} is not installed"]
+        staged = _util("staged.stage", self.conf_dir, tree, **self.owner)
+        try:
+            return config_check(staged)["problems"]
+        finally:
+            _util("staged.discard", self.conf_dir)
+
+    def classify(self, old, new):
+        return _util("opensips_cfg.classify", old, new)
+
+    def safe_part(self, old, new):
+        return _util("opensips_cfg.safe_part", old, new)
+
+    def act(self, plan, run):
+        """Return how many route reloads this process has seen since."""
+        reloads = run["reloads"]
+        for action in plan["actions"]:
+            match action["do"]:
+                case "reload_routes":
+                    reloads = _reload_routes(reloads, self.workspace)
+                case "ds_reload":
+                    dispatcher_reload()
+                case "address_reload":
+                    address_reload()
+        return reloads
+
+    def verify(self, plan, tree):
+        if {"do": "ds_reload"} in plan["actions"] and _present() != _wanted(tree):
+            raise CommandExecutionError("ds_reload said OK but the sets are not those on disk")
+
+    def undo(self, plan, tree, run):
+        try:
+            self.act(plan, run)
+        except CommandExecutionError:
+            return
+
+    def service(self, verb):
+        if not __salt__["service.enabled"]("opensips"):
+            __salt__["service.enable"]("opensips")
+        if not __salt__[f"service.{verb}"]("opensips"):
+            raise CommandExecutionError(f"systemd could not {verb} opensips; see its journal")
+
+    def units_changed(self):
+        __salt__["service.systemctl_reload"]()
+
+    def await_start(self, before):
+        deadline = time.monotonic() + START_SECONDS
+        now = status()
+        while not now["responding"] or (self.life() or (before,))[0] == before:
+            if time.monotonic() > deadline:
+                raise CommandExecutionError(
+                    f"opensips is not up {START_SECONDS:g} s after its start: {now['error']};"
+                    " see `journalctl -u opensips`"
+                )
+            time.sleep(0.1)
+            now = status()
+
+    def node(self):
+        return __salt__["voice.in_service"]()
+
+    def kept_out(self):
+        draining = ["draining"] if __salt__["voice.drained_mark"]() else []
+        return draining + [f"ds_set_state i {uri}" for uri in sorted(_withdrawn_uris())]
+
+    def strayed(self):
+        draining = ["draining"] if __salt__["voice.drained_mark"]() and not _draining() else []
+        return draining + [f"ds_set_state i {uri}" for _, uri in _astray()]
+
+    def keep_out(self):
+        if __salt__["voice.drained_mark"]():
+            set_draining(True)
+        reapply_withdrawn()
 
 
 def _boot(path):
@@ -621,235 +661,46 @@ def _mount_point(live):
             live.rmdir()
 
 
-def _write(conf_dir, tree, system, owner, running, plan):
-    """Exchange the tree, write the system files, act, verify; go back if any of it fails."""
-    before = _util("system_files.snapshot", _opt("system_root"), system)
-    swapped = any(_util("staged.compare", conf_dir, tree).values())
-    if swapped:
-        _util("staged.swap", conf_dir, _util("staged.stage", conf_dir, tree, **owner))
-    try:
-        _put_system({entry["path"]: entry for entry in system})
-        if running is None or plan["disruption"] == "restart":
-            return
-        reloads = _act(plan["actions"], running)
-        _verify(plan, tree)
-    except (CommandExecutionError, OSError) as err:
-        _put_system(before)
-        if swapped:
-            _util("staged.restore", conf_dir)
-            _act_again(plan["actions"], running)
-        raise CommandExecutionError(f"{err}; the previous configuration is back") from None
-    _remember(tree, reloads, running["system"])
-
-
-def _act(actions, running):
-    """Run a plan's actions; return how many route reloads this process has seen since."""
-    reloads = running["reloads"]
-    for action in actions:
-        if action == "reload_routes":
-            reloads = _reload_routes(running)
-        elif action == "ds_reload":
-            dispatcher_reload()
-        elif action == "address_reload":
-            address_reload()
-    return reloads
-
-
-def _act_again(actions, running):
-    """After going back, tell the daemon too; the next run finds what could not be told."""
-    try:
-        _act(actions, running)
-    except CommandExecutionError:
-        return
-
-
-def _reload_routes(running):
-    if running["reloads"] >= MOST_ROUTE_RELOADS:
+def _reload_routes(reloads, workspace):
+    if reloads >= MOST_ROUTE_RELOADS:
         raise CommandExecutionError(
             f"reload_routes refused: {MOST_ROUTE_RELOADS} in this process's life leak its memory;"
-            f" run `guardian deploy {_workspace()}` for a restart"
+            f" run `guardian deploy {workspace}` for a restart"
         )
     _mi("reload_routes", timeout=15.0)
-    return running["reloads"] + 1
-
-
-def _verify(plan, tree):
-    """Ask the daemon what it holds now, rather than trust its OK."""
-    if "ds_reload" in plan["actions"]:
-        wanted = _util("opensips_cfg.destinations", tree)
-        present = {n: {d["uri"] for d in rows} for n, rows in dispatcher_list().items()}
-        if present != wanted:
-            raise CommandExecutionError("ds_reload said OK but the sets are not those on disk")
-
-
-def _apply_safe_part(conf_dir, running, desired, told):
-    """Apply the files whose change costs at most a reload, as if only they had changed."""
-    mixed = _util("opensips_cfg.safe_part", _tree(conf_dir), desired)
-    part = _plan(running, mixed)
-    files = _util("staged.compare", conf_dir, mixed)
-    owner = {"owner": _opt("user"), "group": _opt("group")}
-    if not any(files.values()) or part["disruption"] == "restart":
-        return _answer(False, told)
-    if _check_staged(conf_dir, mixed, owner):
-        return _answer(False, told)
-    _write(conf_dir, mixed, [], owner, running, part)
-    changes = _changes(part, files, [], [])
-    return _answer(False, f"{told}; applied meanwhile: {_did(part)}", changes)
-
-
-def _ensure_running(test):
-    running = _running()
-    if not test:
-        _note(running)
-    if running is None:
-        changes = {
-            "daemon": {"old": "stopped", "new": "running"},
-            "disruption": "none",
-            "why": ["opensips is not running"],
-            "actions": ["start"],
-        }
-        if test:
-            return _answer(None, "opensips would be started", changes)
-        _service("start")
-        _settle()
-        return _answer(True, "opensips started", changes)
-    plan = _plan(running, _tree(), _system_on_disk(running))
-    pending = __context__.pop("opensips.will_restart", None) if test else None
-    if plan["disruption"] == "restart" or pending:
-        why = pending or plan["why"]
-        node = _node({"disruption": "restart"})
-        changes = {
-            "daemon": {"old": "running", "new": "restarted"},
-            "disruption": "restart",
-            "why": why,
-            "actions": ["restart"],
-        }
-        if not _util("disruption.allowed", "restart", node):
-            told = _util("disruption.refusal", why, node, _workspace())
-            if test:
-                return _answer(None, f"a plain apply would refuse: {told}", changes)
-            _keep_drained()  # a refused restart is no reason to send calls to a drained peer
-            return _answer(False, told)
-        if test:
-            return _answer(None, "opensips would be restarted", changes)
-        _service("restart")
-        _settle(not_pid=running["pid"])
-        return _answer(True, f"opensips restarted: {'; '.join(why)}", changes)
-    astray = _astray()
-    if astray:
-        changes = {
-            "disruption": "none",
-            "why": ["this node or its peers are drained"],
-            "actions": astray,
-        }
-        if test:
-            return _answer(None, "drained state would be applied again", changes)
-        _keep_drained()
-        return _answer(True, "drained state applied again", changes)
-    return _answer(True, "opensips runs what is on disk")
-
-
-def _settle(not_pid=None):
-    """Wait for a fresh daemon, note what it read, and keep out of service what was out."""
-    deadline = time.monotonic() + START_SECONDS
-    now = status()
-    while not now["responding"] or now["pid"] == not_pid:
-        if time.monotonic() > deadline:
-            raise CommandExecutionError(
-                f"opensips is not up {START_SECONDS:g} s after its start: {now['error']};"
-                " see `journalctl -u opensips`"
-            )
-        time.sleep(0.1)
-        now = status()
-    _keep_drained()
-    _remember(_tree(), 0, _system_digests())
-
-
-def _keep_drained():
-    if _drained():
-        set_draining(True)
-    reapply_withdrawn()
-
-
-def _astray():
-    """Return what is in service although it was drained."""
-    astray = ["draining"] if _drained() and not _draining() else []
-    uris = {uri for peer in withdrawn().values() for uri in peer.get("uris", [])}
-    for rows in dispatcher_list().values() if uris else ():
-        astray += [
-            f"ds_set_state i {d['uri']}"
-            for d in rows
-            if d["uri"] in uris and d["state"] != "Inactive"
-        ]
-    return astray
-
-
-def _service(verb):
-    if not __salt__["service.enabled"]("opensips"):
-        __salt__["service.enable"]("opensips")
-    if not __salt__[f"service.{verb}"]("opensips"):
-        raise CommandExecutionError(f"systemd could not {verb} opensips; see its journal")
+    return reloads + 1
 
 
 # -- what runs -----------------------------------------------------------------------------------
 
 
-def _running():
-    """Return what the daemon runs, None if it is down.
-
-    ``files`` is None when that is not known: no record of this start, and the tree changed since.
-    """
-    pid = _pid()
-    if pid is None:
-        return None
-    found = {"files": None, "system": {}, "reloads": 0, "pid": pid, "recorded": False}
-    record = _util("running_record.read", _record_path(), _life(pid))
-    if record:
-        return {**found, **record, "recorded": True}
-    watched = [_opt("conf_dir"), *(_opt("system_root") + path for path in SYSTEM_FILES)]
-    if _util("running_record.untouched_since", _started_at(pid), watched):
-        found.update(files=_tree(), system=_system_digests())
-    return found
+def _present():
+    """Return set id -> URIs that the daemon holds."""
+    return {number: {row["uri"] for row in rows} for number, rows in dispatcher_list().items()}
 
 
-def _plan(running, tree, system=None):
-    """Return the plan that brings the running daemon to ``tree`` and ``system`` entries."""
-    if running is None:
-        return {"disruption": "none", "why": [], "actions": [], "files": []}
-    if running["files"] is None:
-        why = ["what runs is not known (files changed after the daemon started)"]
-        return {"disruption": "restart", "why": why, "actions": ["restart"], "files": []}
-    plan = _util("opensips_cfg.classify", running["files"], tree)
-    for entry in system or []:
-        if running["system"].get(entry["path"]) != _util("system_files.sha256", entry["content"]):
-            plan["why"] = [*plan["why"], f"{entry['path']} changed"]
-            plan["disruption"], plan["actions"] = "restart", ["restart"]
-    return plan
+def _wanted(tree):
+    """Return set id -> URIs of the table in a tree."""
+    return _util("opensips_cfg.destinations", tree)
 
 
-def _note(running):
-    """Write down what is known of a start nobody noted, before a file on disk changes."""
-    if running and running["files"] is not None and not running["recorded"]:
-        _remember(running["files"], running["reloads"], running["system"])
+def _withdrawn_uris():
+    return {uri for peer in withdrawn().values() for uri in peer.get("uris", [])}
 
 
-def _remember(tree, reloads, system):
-    """Note what this very process has read; the next run compares the disk with it."""
-    content = _util("running_record.encode", _life(_pid()), tree, system, reloads)
-    Path(_opt("state_dir")).mkdir(mode=0o750, parents=True, exist_ok=True)
-    _util("staged.write_file", _record_path(), content, 0o600)
-
-
-def _record_path():
-    return str(Path(_opt("state_dir")) / "opensips.running.json")
+def _astray():
+    """Return (set id, URI) of what is withdrawn and yet not inactive."""
+    uris = _withdrawn_uris()
+    return [
+        (set_id, row["uri"])
+        for set_id, rows in (dispatcher_list().items() if uris else ())
+        for row in rows
+        if row["uri"] in uris and row["state"] != "Inactive"
+    ]
 
 
 def _withdrawn_path():
     return Path(_opt("state_dir")) / "withdrawn.json"
-
-
-def _drained():
-    return (Path(_opt("state_dir")) / "drained.json").exists()
 
 
 def _draining():
@@ -877,11 +728,6 @@ def _pid():
     return pid if _started(pid) else None
 
 
-def _life(pid):
-    """Name this life of the daemon: a pid may by now be another process."""
-    return f"{pid}:{_started(pid)}" if pid else ""
-
-
 def _started(pid):
     """Return the process's start in clock ticks since boot, None if it does not live."""
     try:
@@ -898,28 +744,6 @@ def _started_at(pid):
 
 
 # -- small things --------------------------------------------------------------------------------
-
-
-def _changes(plan, files, system, wrong):
-    changes = {
-        "disruption": plan["disruption"],
-        "why": plan["why"],
-        "actions": plan["actions"],
-        "files": {kind: names for kind, names in files.items() if names},
-    }
-    if system:
-        changes["files"]["system"] = sorted(entry["path"] for entry in system)
-    if wrong:
-        changes["attributes"] = wrong
-    return changes
-
-
-def _did(plan):
-    return ", ".join(plan["actions"]) or "no action needed"
-
-
-def _answer(result, comment, changes=None):
-    return {"result": result, "comment": comment, "changes": changes or {}}
 
 
 def _check(name, good, detail):
@@ -943,16 +767,6 @@ def _complaints(said, path):
 
 def _opt(name):
     return __opts__.get(f"opensips.{name}") or DEFAULTS[name]
-
-
-def _workspace():
-    return str(__opts__.get("id", "")).partition(".")[2]
-
-
-def _node(plan):
-    if plan["disruption"] != "restart":
-        return {"state": "in_service"}
-    return __salt__["voice.in_service"]()
 
 
 def _mi(command, params=None, timeout=5.0):
@@ -981,26 +795,3 @@ def _render(source, context):
 def _tree(path=None):
     found = _util("staged.read", path or _opt("conf_dir"))
     return {name: content or b"" for name, content in found.items()}
-
-
-def _put_system(entries):
-    """Make each file what its entry says, gone for None; systemd reads its units again."""
-    for path, entry in entries.items():
-        wanted = (
-            {"content": entry["content"], "mode": entry["mode"]} if entry else {"content": None}
-        )
-        _util("staged.put_file", _opt("system_root") + path, **wanted)
-    if _util("system_files.in_systemd", list(entries)):
-        __salt__["service.systemctl_reload"]()
-
-
-def _system_digests():
-    return _util("system_files.digests", _opt("system_root"), list(SYSTEM_FILES))
-
-
-def _system_on_disk(running):
-    root = _opt("system_root")
-    return [
-        {"path": path, "content": _util("system_files.read", root, path) or b""}
-        for path in sorted(set(_system_digests()) | set(running["system"]))
-    ]

@@ -31,7 +31,7 @@ _URL_PASSWORD = re.compile(r"(\w+://[^:/@\s\"]+:)[^@\s\"]+@")
 
 
 def classify(old: dict[str, bytes], new: dict[str, bytes]) -> dict:
-    """Return ``{"disruption", "why", "actions", "files"}`` for going from ``old`` to ``new``.
+    """Return ``{"disruption", "why", "actions": [{"do"}], "files"}``: from ``old`` to ``new``.
 
     Trees are relative path -> content; ``files`` names those whose meaning changes.
     """
@@ -55,7 +55,7 @@ def classify(old: dict[str, bytes], new: dict[str, bytes]) -> dict:
     return {
         "disruption": disruption,
         "why": why,
-        "actions": [action for action in ORDER if action in actions],
+        "actions": [{"do": action} for action in ORDER if action in actions],
         "files": files,
     }
 

@@ -34,11 +34,6 @@ def snapshot(root: str, entries: list[dict]) -> dict[str, dict | None]:
     return {entry["path"]: _now(root, entry["path"]) for entry in entries}
 
 
-def in_systemd(paths: list[str]) -> bool:
-    """Tell whether systemd must read its units again after a change to ``paths``."""
-    return any("/systemd/" in path for path in paths)
-
-
 def sha256(content: bytes) -> str:
     """Return the digest under which a content is remembered."""
     return hashlib.sha256(content).hexdigest()

@@ -4,7 +4,6 @@ import contextlib
 import copy
 import os
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,6 @@ import salt.config
 from tests.support.loading import REPOSITORY
 
 STUBS = Path(__file__).parent / "stubs"
-
-
-def free_port(kind: int) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Minion:

@@ -2,10 +2,8 @@
 
 import contextlib
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,30 +11,14 @@ from pathlib import Path
 
 from fs_esl import Connection, EslRefusedError
 
+from tests.support.ports import free_ports
+
 TWIN = Path(__file__).parents[3] / "lab" / "twins" / "freeswitch"
 PASSWORD = "contract-not-a-secret"
 _DIRECTORIES = ("log", "db", "run", "storage", "cache", "temp", "certs", "scripts", "recordings",
                 "sounds", "grammar", "htdocs")  # fmt: skip
 MODULES = ("mod_logfile", "mod_event_socket", "mod_commands", "mod_dptools", "mod_dialplan_xml",
            "mod_sofia", "mod_loopback")  # fmt: skip
-
-
-def free_port() -> int:
-    """A loopback port nobody has, for TCP and UDP (sofia opens both).
-
-    Below the range the kernel takes client ports from: a client that calls on a port while its
-    daemon reopens it could otherwise be given that very port.
-    """
-    while True:
-        port = random.randrange(22_000, 32_000)
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
-            contextlib.suppress(OSError),
-        ):
-            udp.bind(("127.0.0.1", port))
-            tcp.bind(("127.0.0.1", port))
-            return port
 
 
 def until(condition, seconds=10.0, every=0.02):
@@ -55,8 +37,8 @@ class Tree:
 
     def __init__(self, conf: Path) -> None:
         self.conf = conf
-        self.esl_port = free_port()
-        self.sip_port = free_port()
+        self.esl_port = free_ports()
+        self.sip_port = free_ports()
         for name in ("profiles", "gateways", "dialplan", "directory"):
             (conf / name).mkdir(parents=True)
         self.write("freeswitch.xml", _DOCUMENT)

@@ -1,10 +1,11 @@
 """A call handed to a worker by the dialplan's `socket`, and one that finds no worker."""
 
 import pytest
-from fs_daemon import free_port, until
+from fs_daemon import until
 from fs_worker import Worker
 
 from tests.support.phone import Phone
+from tests.support.ports import free_ports
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_worker_ends_the_call(stopped, worker):
 
 
 def test_next_worker_is_tried_when_the_first_refuses(stopped, worker):
-    daemon = hand_over(stopped, free_port(), worker.port)
+    daemon = hand_over(stopped, free_ports(), worker.port)
     with Phone(daemon.sip) as phone:
         request = invited(phone)
         channel = worker.take()
@@ -97,7 +98,7 @@ def test_next_worker_is_tried_when_the_first_refuses(stopped, worker):
 
 
 def test_dialplan_goes_on_when_no_worker_listens(stopped):
-    daemon = hand_over(stopped, free_port(), free_port())
+    daemon = hand_over(stopped, free_ports(), free_ports())
     with Phone(daemon.sip) as phone:
         assert phone.invite("fsx").status == 486
 

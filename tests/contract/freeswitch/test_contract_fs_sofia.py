@@ -1,9 +1,10 @@
 """Profiles and gateways: what rescan applies, what it spoils, what restart costs."""
 
 import pytest
-from fs_daemon import Daemon, free_port, until
+from fs_daemon import Daemon, until
 
 from tests.support.phone import Phone, sip
+from tests.support.ports import free_ports
 
 RESCANNED = "Reload XML [Success]\n+OK scan complete\n"
 
@@ -57,7 +58,7 @@ def test_gateway_registers_with_its_carrier(stopped):
 
 
 def test_rescan_with_a_new_port_advertises_what_is_not_there(daemon, phone):
-    port = free_port()
+    port = free_ports()
     daemon.tree.profile("internal", port)
     assert daemon.api("sofia profile internal rescan") == RESCANNED
     dialog = phone.call()  # the socket is where it was
@@ -98,7 +99,7 @@ def test_young_profile_refuses_restart_and_stop_in_words_only(shared):
 def aged(flavour, tmp_path_factory):
     """A daemon with profiles `a` to `c`, old enough to be restarted."""
     daemon = Daemon(flavour, tmp_path_factory.mktemp("aged"))
-    daemon.ports = {name: free_port() for name in "abc"}
+    daemon.ports = {name: free_ports() for name in "abc"}
     for name, port in daemon.ports.items():
         daemon.tree.profile(name, port)
     daemon.start()

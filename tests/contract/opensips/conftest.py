@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import pytest
 import yaml
 
 from tests.support.loading import REPOSITORY, load
+from tests.support.ports import free_ports
 
 TWINS = REPOSITORY / "lab" / "twins"
 START_SECONDS = 10.0
@@ -128,19 +128,12 @@ class Proxy:
         return {row["attr"]: row["state"] for row in rows}
 
 
-def _free_port() -> int:
-    """A port with three free ones above it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return min(probe.getsockname()[1], 65_500)
-
-
 @pytest.fixture(params=["twin", "real"])
 def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proxy]:
     """A proxy that is not started yet."""
     if request.param == "real" and shutil.which("opensips") is None:
         pytest.skip("no opensips on PATH: only the twin is held to this")
-    proxy = Proxy(tmp_path, request.param, _free_port())
+    proxy = Proxy(tmp_path, request.param, free_ports(4))
     yield proxy
     proxy.stop()
 

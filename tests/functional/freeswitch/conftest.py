@@ -4,14 +4,14 @@ import grp
 import os
 import pwd
 import shutil
-import socket
 import sys
 
 import pytest
 import yaml
 
-from tests.functional.minion import Minion, free_port
+from tests.functional.minion import Minion
 from tests.support.loading import REPOSITORY
+from tests.support.ports import free_ports
 
 TWIN = REPOSITORY / "lab" / "twins" / "freeswitch" / "daemon.py"
 
@@ -54,7 +54,7 @@ class Node(Minion):
             node={"id": "pbx-01.lab-local", "name": "pbx-01", "address": "127.0.0.1"},
             fleet={"sip-01": {"role": "sip", "address": "127.0.0.1"}},
             esl_password="functional-not-a-secret",
-            event_socket={"port": free_port(socket.SOCK_STREAM)},
+            event_socket={"port": free_ports()},
         )
         self.context["dialplan"]["public"] = [
             {
@@ -64,7 +64,7 @@ class Node(Minion):
             }
         ]
         for profile in self.context["profiles"].values():
-            profile["port"] = free_port(socket.SOCK_DGRAM)
+            profile["port"] = free_ports()
 
 
 def flavours():

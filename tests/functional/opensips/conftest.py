@@ -4,15 +4,15 @@ import grp
 import os
 import pwd
 import shutil
-import socket
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.functional.minion import Minion, free_port
+from tests.functional.minion import Minion
 from tests.support.loading import REPOSITORY
+from tests.support.ports import free_ports
 
 TWINS = REPOSITORY / "lab" / "twins"
 
@@ -57,7 +57,7 @@ class Node(Minion):
             binary=str(program),
             system_root=str(root / "system"),
         )
-        port = free_port(socket.SOCK_DGRAM)
+        port = free_ports()
         self.context = yaml.safe_load((REPOSITORY / "salt/opensips/defaults.yaml").read_text())
         self.context.update(
             node={"id": "sip-01.lab-local", "name": "sip-01", "address": "127.0.0.1"},

@@ -44,7 +44,10 @@ def cost(new):
 )
 def test_cost_of_a_change(path, content, disruption, actions):
     plan = cost(changed(path, content))
-    assert (plan["disruption"], plan["actions"]) == (disruption, actions)
+    assert (plan["disruption"], plan["actions"]) == (
+        disruption,
+        [{"do": action} for action in actions],
+    )
     assert plan["files"] == [path]
     assert plan["why"][0].startswith(path)
 
@@ -52,12 +55,14 @@ def test_cost_of_a_change(path, content, disruption, actions):
 def test_actions_come_in_the_order_in_which_they_work():
     new = {**TREE, "routes.d/10.cfg": b"route{exit;}", "dbtext/dispatcher": b"id(int)\n"}
     new["dbtext/address"] = b"id(int)\n"
-    assert cost(new)["actions"] == ["dbt_reload", "address_reload", "ds_reload", "reload_routes"]
+    assert [action["do"] for action in cost(new)["actions"]] == [
+        *("dbt_reload", "address_reload", "ds_reload", "reload_routes")
+    ]
 
 
 def test_one_restart_takes_all_the_rest_with_it():
     new = {**TREE, "routes.d/10.cfg": b"route{exit;}", "conf.d/10-core.cfg": b"log_level=4\n"}
-    assert cost(new)["actions"] == ["restart"]
+    assert cost(new)["actions"] == [{"do": "restart"}]
     assert len(cost(new)["why"]) == 2
 
 
