@@ -5,6 +5,8 @@ import importlib
 import json
 import sys
 
+from lab.names import LabError
+
 AREAS = ("lab",)
 
 
@@ -15,9 +17,13 @@ def main() -> int:
     arguments = parser.parse_args()
     area = importlib.import_module(f"tests.evidence.{arguments.area}")
     all_ok = True
-    for measured in area.bars(quick=arguments.quick):
-        print(json.dumps(measured, ensure_ascii=False), flush=True)
-        all_ok = all_ok and measured["ok"]
+    try:
+        for measured in area.bars(quick=arguments.quick):
+            print(json.dumps(measured, ensure_ascii=False), flush=True)
+            all_ok = all_ok and measured["ok"]
+    except LabError as err:
+        print(f"make evidence: {err}", file=sys.stderr)
+        return 1
     return 0 if all_ok else 1
 
 

@@ -3,6 +3,7 @@
 The tests assert them and `make evidence AREA=lab` prints them.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -81,6 +82,14 @@ def changed_states(returned: dict[str, Any]) -> set[str]:
         for key, entry in returned.items()
         if entry["changes"] or entry["result"] is None
     }
+
+
+def carrier(proxy: str) -> str:
+    """Pillar that gives the PBX one gateway, at this address."""
+    params = {"proxy": proxy, "register": False, "username": "lab"}
+    return json.dumps(
+        {"freeswitch": {"gateways": {"carrier": {"profile": "external", "params": params}}}}
+    )
 
 
 def plain_apply_in_service(region: Region, pillar: str) -> dict[str, Any]:

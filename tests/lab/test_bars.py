@@ -14,16 +14,6 @@ from tests.lab import scenarios
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(500)]
 
 RTP = {"freeswitch": {"rtp": {"start_port": 40000, "end_port": 41000}}}
-GATEWAY = {
-    "freeswitch": {
-        "gateways": {
-            "carrier": {
-                "profile": "external",
-                "params": {"proxy": "10.77.0.1:5999", "register": False, "username": "lab"},
-            }
-        }
-    }
-}
 
 
 def test_second_apply_changes_nothing(region: Region) -> None:
@@ -44,15 +34,12 @@ def test_plain_apply_refuses_a_restart_and_names_it(region: Region) -> None:
 
 
 def test_gateway_edit_is_applied_under_calls(region: Region) -> None:
-    seen = scenarios.plain_apply_in_service(region, json.dumps(GATEWAY))
+    seen = scenarios.plain_apply_in_service(region, scenarios.carrier("10.77.0.1:5999"))
     assert seen["failed_states"] == {node: {} for node in scenarios.PBX}
     assert (seen["dropped"], seen["failed"]) == (0, 0)
-    edited = json.loads(json.dumps(GATEWAY))
-    edited["freeswitch"]["gateways"]["carrier"]["params"]["proxy"] = "10.77.0.1:5998"
-    predicted = region.salt(
-        "pbx*", "state.apply", timeout=120, pillar=json.dumps(edited), test=True
-    )
-    seen = scenarios.plain_apply_in_service(region, json.dumps(edited))
+    edited = scenarios.carrier("10.77.0.1:5998")
+    predicted = region.salt("pbx*", "state.apply", timeout=120, pillar=edited, test=True)
+    seen = scenarios.plain_apply_in_service(region, edited)
     for node in scenarios.PBX:
         (changes,) = seen["changes"][node]
         assert changes["disruption"] == "reload"
