@@ -1,17 +1,7 @@
 {%- import_yaml "opensips/defaults.yaml" as defaults %}
 {%- set opensips = salt["slsutil.merge"](defaults, pillar.get("opensips", {})) %}
-{%- set repository = opensips.repository %}
-
-OpenSIPS repository present:
-  file.managed:
-    - name: /etc/apt/sources.list.d/opensips.sources
-    - mode: "0644"
-    - contents:
-      - "Types: deb"
-      - "URIs: {{ repository.uri }}"
-      - "Suites: {{ repository.suite }}"
-      - "Components: {{ repository.components | join(' ') }}"
-      - "Signed-By: {{ repository.key }}"
+{%- set name, repository = "OpenSIPS", opensips.repository %}
+{%- include "base/apt_repository.jinja" %}
 
 OpenSIPS installed:
   opensips.installed:

@@ -20,11 +20,12 @@ COMPILERS_OWN = {
 
 @pytest.fixture(scope="module")
 def lowstate(tmp_path_factory):
-    """Return the low chunks of a node's highstate, by minion id."""
+    """Return the low chunks of a node's highstate and the states; keywords override pillar."""
     compiled = {}
 
-    def of(minion_id):
-        if minion_id not in compiled:
+    def of(minion_id, **override):
+        at = minion_id, repr(override)
+        if at not in compiled:
             directory = tmp_path_factory.mktemp("minion")
             opts = salt.config.DEFAULT_MINION_OPTS.copy()
             opts.update(
@@ -41,7 +42,7 @@ def lowstate(tmp_path_factory):
                 grains={"os": "Debian", "os_family": "Debian", "oscodename": "bookworm"},
                 log_level="error",
             )
-            opts["pillar"] = Compiler(directory)(minion_id)
+            opts["pillar"] = Compiler(directory)(minion_id, **override)
             caller = salt.client.Caller(mopts=opts)
             caller.sminion.opts["pillar"] = opts["pillar"]
             found = caller.cmd("state.show_lowstate", pillar=opts["pillar"])
@@ -49,8 +50,8 @@ def lowstate(tmp_path_factory):
                 caller.sminion.opts, caller.sminion.functions, caller.sminion.utils,
                 caller.sminion.serializers,
             )  # fmt: skip
-            compiled[minion_id] = found, states
-        return compiled[minion_id]
+            compiled[at] = found, states
+        return compiled[at]
 
     return of
 
@@ -94,3 +95,19 @@ def test_sls_is_short_and_its_jinja_light(file):
     assert "cmd.run" not in text, "where a module exists, use it"
     assert not re.search(r"\{%-?\s*macro", text)
     assert "\t" not in text
+
+
+@pytest.mark.parametrize("component", ["freeswitch", "opensips"])
+def test_upstream_repository_brings_its_key_and_login(lowstate, component):
+    """What a production pillar names; the lab's has neither."""
+    minion_id = next(name for name, daemon in NODES.items() if daemon == component)
+    repository = {"key": "salt://keys/upstream.gpg", "auth": "machine x login y password hidden"}
+    chunks, _ = lowstate(minion_id, **{component: {"repository": repository}})
+    files = {chunk["name"]: chunk for chunk in chunks if chunk["state"] == "file"}
+    assert files[f"/etc/apt/keyrings/{component}.gpg"]["source"] == "salt://keys/upstream.gpg"
+    login = files[f"/etc/apt/auth.conf.d/{component}.conf"]
+    assert login["mode"] == "0600"
+    assert login["show_changes"] is False
+    assert "hidden" not in str(login)
+    source = files[f"/etc/apt/sources.list.d/{component}.sources"]
+    assert f"Signed-By: /etc/apt/keyrings/{component}.gpg" in source["contents"]
