@@ -22,6 +22,8 @@ _CONFIG: dict[str, object] = {
     "pillar_roots": {"base": [f"{REPOSITORY}/pillar"]},
     "pillar_dirs": [f"{REPOSITORY}/_pillar"],
     "utils_dirs": [f"{REPOSITORY}/_utils"],
+    "runner_dirs": [f"{REPOSITORY}/_runners"],
+    "engines_dirs": [f"{REPOSITORY}/_engines"],
     "ext_pillar": [
         {"stack_outputs": {"path": OUTPUTS}},
         {"fleet_node": True},

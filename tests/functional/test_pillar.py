@@ -24,8 +24,8 @@ class Compiler:
 
     def __init__(self, directory: Path) -> None:
         self.outputs = directory / "outputs"
-        self._opts = salt.config.DEFAULT_MASTER_OPTS.copy()
-        self._opts.update(
+        self.opts = salt.config.DEFAULT_MASTER_OPTS.copy()
+        self.opts.update(
             cachedir=str(directory / "cache"),
             extension_modules=str(directory / "extmods"),
             sock_dir=str(directory),
@@ -48,7 +48,7 @@ class Compiler:
 
     def __call__(self, minion_id: str, grains: dict | None = None, **override: object) -> dict:
         return salt.pillar.Pillar(
-            copy.deepcopy(self._opts), grains or {}, minion_id, "base", pillar_override=override
+            copy.deepcopy(self.opts), grains or {}, minion_id, "base", pillar_override=override
         ).compile_pillar()
 
     def errors(self, *arguments: object, **keywords: object) -> str:

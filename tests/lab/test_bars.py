@@ -128,6 +128,13 @@ def _state_of_pbx_02(region: Region) -> str:
     return next(row["state"] for row in sets["1"] if row["node"] == "pbx-02")
 
 
+def test_master_trusts_exactly_the_fleet(region: Region) -> None:
+    said = region.master.run(["salt-run", "--out=json", "enrolment.report", "lab-local"]).stdout
+    report = json.loads(said)
+    assert report["accepted"] == sorted(f"{name}.lab-local" for name in region.hosts)
+    assert (report["strangers"], report["missing"], report["pending"]) == ([], [], {})
+
+
 def test_roles_are_as_specified(region: Region) -> None:
     hosts = ",".join(f"nsenter://{name}" for name in ("master", *region.hosts))
     done = subprocess.run(

@@ -15,7 +15,9 @@ def public_functions(folder):
                 yield pytest.param(path.stem, node, id=f"{path.stem}.{node.name}")
 
 
-@pytest.mark.parametrize(("module", "function"), list(public_functions("_modules")))
+@pytest.mark.parametrize(
+    ("module", "function"), [*public_functions("_modules"), *public_functions("_runners")]
+)
 def test_every_execution_function_shows_how_to_call_it(module, function):
     text = ast.get_docstring(function) or ""
     _, _, example = text.partition("CLI Example:")
@@ -31,7 +33,12 @@ def test_every_state_shows_how_to_declare_it(module, function):
     assert f"{module}.{function.name}:" in example
 
 
-@pytest.mark.parametrize("folder", ["_modules", "_states", "_utils"])
+@pytest.mark.parametrize(
+    "folder",
+    ["_beacons", "_engines", "_grains", "_modules", "_pillar", "_runners", "_states", "_utils"],
+)
 def test_every_file_says_what_it_is(folder):
-    for path in sorted((REPO / folder).glob("*.py")):
+    files = sorted((REPO / folder).glob("*.py"))
+    assert files
+    for path in files:
         assert ast.get_docstring(ast.parse(path.read_text())), path
