@@ -592,7 +592,8 @@ class _Daemon:
         return _util("fsxml.lint", tree)
 
     def classify(self, old, new):
-        return _util("fs_changes.classify", _util("fsxml.load", old), _util("fsxml.load", new))
+        trees = _util("fsxml.load", old), _util("fsxml.load", new)
+        return _util("fs_changes.classify", *trees, _util("fs_table.rules"))
 
     def safe_part(self, old, new):
         """Leave out the files a restart-class step came from until what remains is harmless."""

@@ -1,10 +1,6 @@
-"""What each change of a FreeSWITCH configuration costs, and the least action that applies it.
+"""Say what each change of a FreeSWITCH configuration costs, and the least action that applies it.
 
-The table is data: one row a parameter, with the place it was learnt from. Whatever has no row
-needs a restart; nothing is ever guessed to be harmless.
-
-Sources: `lab` measured on 1.10.12 with a call up; otherwise the function of the FreeSWITCH
-1.10.12 source that reads the value.
+What is known stands in ``_utils/fs_table.py``; whatever it has no row for needs a restart.
 """
 
 from __future__ import annotations
@@ -12,149 +8,32 @@ from __future__ import annotations
 import hashlib
 import re
 
-# What applies a change: (verb, disruption). The order is the order in which a plan runs.
-ACTIONS = {
-    "reloadxml": "reload",
-    "load": "reload",
-    "reloadacl": "reload",
-    "xml_flush_cache": "reload",
-    "start": "reload",
-    "killgw": "reload",
-    "rescan": "reload",
-    "fsctl": "reload",
-    "reload_event_socket": "reload",
-    "restart": "restart",
-}
-
-# Parameters of a sofia profile that `rescan` applies to new requests and calls while live calls
-# go on: (name, applies when removed, source). A rescan keeps the old value of a parameter that
-# is gone, so a removal needs a restart unless config_sofia resets it first.
-PROFILE_RESCAN = (
-    ("accept-blind-auth", False, "sofia.c config_sofia: flag read per request"),
-    ("accept-blind-reg", False, "sofia.c config_sofia: flag read per request"),
-    ("aggressive-nat-detection", False, "sofia.c config_sofia: flag read per request"),
-    ("apply-inbound-acl", True, "sofia.c config_sofia: acl_count reset; lab"),
-    ("apply-nat-acl", True, "sofia.c config_sofia: nat_acl_count reset"),
-    ("apply-proxy-acl", True, "sofia.c config_sofia: proxy_acl_count reset"),
-    ("apply-register-acl", True, "sofia.c config_sofia: reg_acl_count reset"),
-    ("auth-all-packets", False, "sofia.c config_sofia: flag read per request"),
-    ("auth-calls", False, "sofia.c config_sofia: flag read per request; lab"),
-    ("auth-messages", True, "sofia.c config_sofia: set again after the loop"),
-    ("auth-require-user", False, "sofia.c config_sofia: flag read per request"),
-    ("auth-subscriptions", True, "sofia.c config_sofia: set again after the loop"),
-    ("caller-id-type", False, "sofia.c config_sofia: read per call"),
-    ("challenge-realm", False, "sofia_reg.c sofia_reg_auth_challenge: read per request"),
-    ("codec-prefs", False, "sofia_media.c: copied by each new call; lab"),
-    ("context", False, "sofia.c sofia_handle_sip_i_invite: read per call; lab"),
-    ("debug", False, "sofia.c config_sofia: read per event"),
-    ("dialplan", False, "sofia.c sofia_handle_sip_i_invite: read per call"),
-    ("disable-transcoding", False, "sofia.c config_sofia: media flag copied per call"),
-    ("dtmf-duration", False, "sofia.c config_sofia: read per call"),
-    ("dtmf-type", False, "sofia_glue.c sofia_glue_new_pvt: read per call"),
-    ("force-register-db-domain", False, "sofia_reg.c: read per request"),
-    ("force-register-domain", False, "sofia_reg.c: read per request"),
-    ("force-subscription-domain", False, "sofia_presence.c: read per request"),
-    ("hold-music", False, "sofia.c: read when a call is held"),
-    ("inbound-bypass-media", False, "sofia.c: flag copied per call"),
-    ("inbound-codec-negotiation", False, "sofia.c: copied per call"),
-    ("inbound-codec-prefs", False, "sofia_media.c: copied per call; lab"),
-    ("inbound-late-negotiation", False, "sofia.c: flag copied per call"),
-    ("inbound-proxy-media", False, "sofia.c: flag copied per call"),
-    ("log-auth-failures", False, "sofia_reg.c: flag read per request"),
-    ("max-auth-validity", False, "sofia_reg.c: read per request"),
-    ("max-registrations-per-extension", False, "sofia_reg.c: read per request"),
-    ("multiple-registrations", False, "sofia_reg.c: flag read per request"),
-    ("nat-options-ping", False, "sofia_reg.c: flag read per ping"),
-    ("nonce-ttl", False, "sofia_reg.c: read per challenge"),
-    ("outbound-codec-prefs", False, "sofia_media.c: copied per call; lab"),
-    ("record-path", False, "sofia.c: read per recording"),
-    ("record-template", False, "sofia.c: read per recording"),
-    ("rtp-hold-timeout-sec", False, "sofia_media.c: read at media start"),
-    ("rtp-timeout-sec", False, "sofia_media.c: read at media start"),
-    ("sip-expires-max-deviation", False, "sofia_reg.c: read per request"),
-    ("sip-force-expires", False, "sofia_reg.c: read per request"),
-    ("sip-force-expires-max", False, "sofia_reg.c: read per request"),
-    ("sip-force-expires-min", False, "sofia_reg.c: read per request"),
-    ("sip-options-respond-503-on-busy", False, "sofia.c: flag read per OPTIONS"),
-    ("username", False, "sofia_media.c: SDP user name, read per call"),
-)
-
-# Parameters of a profile that a rescan reads but the sockets, the SIP stack or running calls do
-# not follow. They need no row to be classed `restart`; they are named so that the plan can say why.
-PROFILE_RESTART = {
-    "sip-ip": "binds the socket; lab: rescan advertises what is not bound",
-    "sip-port": "binds the socket; lab: rescan advertises what is not bound",
-    "rtp-ip": "calls keep the address they started with",
-    "ext-sip-ip": "is part of the profile's URLs",
-    "ext-rtp-ip": "is resolved when the profile starts",
-    "bind-params": "binds the socket",
-    "tls": "opens the TLS socket",
-    "tls-sip-port": "binds the TLS socket",
-    "tls-version": "is given to the TLS context at start",
-    "tls-cert-dir": "is given to the TLS context at start",
-    "ws-binding": "binds the socket",
-    "wss-binding": "binds the socket",
-    "user-agent-string": "is given to the SIP stack at start; lab: rescan does not apply it",
-    "dbname": "names the database opened at start",
-    "odbc-dsn": "names the database opened at start",
-    "outbound-proxy": "is given to the SIP stack at start",
-    "max-recv-requests-per-second": "is given to the SIP stack at start",
-}
-
-# sofia.conf global_settings that config_sofia applies on every rescan.
-SOFIA_GLOBAL_RESCAN = ("log-level", "tracelevel", "debug-presence", "debug-sla")
-
-# switch.conf settings and the fsctl word that applies them at once: (name, word, source).
-SWITCH_FSCTL = (
-    ("max-sessions", "max_sessions", "mod_commands.c ctl_function; lab"),
-    ("sessions-per-second", "sps", "mod_commands.c ctl_function; lab"),
-    ("loglevel", "loglevel", "mod_commands.c ctl_function; lab"),
-    ("min-idle-cpu", "min_idle_cpu", "mod_commands.c ctl_function"),
-    ("max-dtmf-duration", "max_dtmf_duration", "mod_commands.c ctl_function"),
-    ("min-dtmf-duration", "min_dtmf_duration", "mod_commands.c ctl_function"),
-    ("default-dtmf-duration", "default_dtmf_duration", "mod_commands.c ctl_function"),
-)
-
-# Sections whose content is looked up for every call or request: (section, action, source).
-LOOKED_UP = (
-    ("dialplan", ("reloadxml",), "mod_dialplan_xml.c: found per call; lab"),
-    ("directory", ("reloadxml", "xml_flush_cache"), "switch_xml.c: found per request, cached"),
-    ("chatplan", ("reloadxml",), "mod_sms.c: found per message"),
-    ("languages", ("reloadxml",), "switch_ivr_say.c: found per phrase"),
-    ("phrases", ("reloadxml",), "switch_ivr_say.c: found per phrase"),
-)
-
-# Configurations that are read again by reloadxml itself or at each use: (name, action, source).
-CONFIGURATIONS = (
-    ("acl.conf", ("reloadxml", "reloadacl"), "switch_core.c switch_load_network_lists; lab"),
-    ("timezones.conf", ("reloadxml",), "switch_time.c event_handler on RELOADXML"),
-    ("conference.conf", ("reloadxml",), "mod_conference.c: opened per conference"),
-    ("ivr.conf", ("reloadxml",), "mod_dptools.c ivr_application_function: opened per call"),
-)
-
-SECRET = re.compile(r"pass(word|wd|phrase)?$|password|secret|token|a1-hash|cred|dsn$|(^|-)pin$")
+TRUE = {"yes", "on", "true", "t", "enabled", "active", "allow"}
 
 
-def classify(old: object, new: object) -> dict:
+def classify(old: object, new: object, rules: dict) -> dict:
     """Compare two loaded documents (``fsxml.load``) and return the plan that leads across.
 
-    ``{"disruption": "none"|"reload"|"restart", "why": [sentence…], "actions": [{"do", …}…],
-    "steps": [{"what", "do", "files"}…]}``; values of secrets appear as digests.
+    ``rules`` is ``fs_table.rules()``. The answer is ``{"disruption": "none"|"reload"|"restart",
+    "why": [sentence…], "actions": [{"do", …}…], "steps": [{"what", "do", "files"}…]}``; values of
+    secrets appear as digests.
     """
-    plan = _Plan(old, new)
+    plan = _Plan(old, new, rules)
     if old.root is None or new.root is None:
         plan.add("a tree that does not parse", "restart", ())
         return plan.result()
     _variables(plan)
     _sections(plan)
     _configurations(plan)
+    _directory_elsewhere(plan)
     return plan.result()
 
 
 class _Plan:
-    def __init__(self, old: object, new: object) -> None:
+    def __init__(self, old: object, new: object, rules: dict) -> None:
         self.old = old
         self.new = new
+        self.rules = rules
         self.steps: list[dict] = []
         self.actions: list[dict] = []
 
@@ -175,14 +54,15 @@ class _Plan:
                 self.actions.append(action)
 
     def result(self) -> dict:
-        order = list(ACTIONS)
+        costs = self.rules["actions"]
+        order = list(costs)
         needed = sorted(self.actions, key=lambda action: order.index(action["do"]))
-        classes = {ACTIONS[action["do"]] for action in needed}
+        classes = {costs[action["do"]] for action in needed}
         worst = next((name for name in ("restart", "reload") if name in classes), "none")
         if worst == "restart":
             needed = [{"do": "restart"}]
         # A restart is explained by what needs it; the rest comes along.
-        told = [step for step in self.steps if ACTIONS[step["do"]] == worst]
+        told = [step for step in self.steps if costs[step["do"]] == worst]
         return {
             "disruption": worst,
             "why": list(dict.fromkeys(step["what"] for step in told)),
@@ -203,7 +83,7 @@ def _variables(plan: _Plan) -> None:
         if after is None and _mentions(new.root, name):
             plan.add(f"variable {name} removed but still used at run time", "restart", files)
         else:
-            plan.add(f"variable {_change(name, before, after)}", "reloadxml", files)
+            plan.add(f"variable {_change(plan, name, before, after)}", "reloadxml", files)
 
 
 def _mentions(node: object, name: str) -> bool:
@@ -215,7 +95,7 @@ def _mentions(node: object, name: str) -> bool:
 
 
 def _sections(plan: _Plan) -> None:
-    looked_up = {name: actions for name, actions, _ in LOOKED_UP}
+    looked_up = plan.rules["sections"]
     names = {
         section.attrib.get("name", "")
         for document in (plan.old, plan.new)
@@ -234,55 +114,76 @@ def _sections(plan: _Plan) -> None:
 
 
 def _configurations(plan: _Plan) -> None:
+    names = {
+        node.attrib.get("name", "")
+        for document in (plan.old, plan.new)
+        for node in document.section("configuration")
+    }
+    for name in sorted(names):
+        before, after = plan.old.configuration(name), plan.new.configuration(name)
+        if before is not None and after is not None and before.canonical() == after.canonical():
+            continue
+        told = len(plan.steps)
+        _configuration(plan, name, before, after)
+        if len(plan.steps) == told:
+            plan.add(
+                f"{name} changed in a way that has no rule", "restart", _files([before or after])
+            )
+
+
+def _configuration(plan: _Plan, name: str, before: object | None, after: object | None) -> None:
     handlers = {
         "sofia.conf": _sofia,
         "switch.conf": _switch,
         "modules.conf": _modules,
         "post_load_modules.conf": _modules,
         "event_socket.conf": _event_socket,
+        "callcenter.conf": _callcenter,
     }
-    simple = {name: actions for name, actions, _ in CONFIGURATIONS}
-    names = {
-        node.attrib.get("name", "")
-        for document in (plan.old, plan.new)
-        for node in document.section("configuration")
-    }
-    fresh = _loaded(plan.new) - _loaded(plan.old)
-    for name in sorted(names):
-        before, after = plan.old.configuration(name), plan.new.configuration(name)
-        if before is not None and after is not None and before.canonical() == after.canonical():
-            continue
-        files = _files([node for node in (before, after) if node is not None])
-        if name in handlers and before is not None and after is not None:
-            handlers[name](plan, before, after)
-        elif name in simple:
-            for action in simple[name]:
-                plan.add(f"{name} changed", action, files)
-        elif before is None and f"mod_{name.removesuffix('.conf')}" in fresh:
-            plan.add(f"{name} comes with its module", "reloadxml", files)
-        else:
-            plan.add(f"{name} changed, which has no rule", "restart", files)
+    files = _files([node for node in (before, after) if node is not None])
+    parts, actions = plan.rules["configurations"].get(name, ((), ()))
+    modules = {action["module"] for action in actions if "module" in action}
+    modules = modules or {f"mod_{name.removesuffix('.conf')}"}
+    if before is None and modules & (_loaded(plan.new) - _loaded(plan.old)):
+        plan.add(f"{name} comes with its module", "reloadxml", files)
+    elif name in handlers and before is not None and after is not None:
+        handlers[name](plan, before, after)
+    elif not actions or after is None:
+        plan.add(f"{name} changed, which has no rule", "restart", files)
+    else:
+        if before is not None:
+            _others(plan, before, after, parts, name)
+        for action in actions:
+            if "module" in action and action["module"] not in _loaded(plan.old):
+                continue  # nobody has read it yet
+            plan.add(f"{name} changed", **action, files=files)
 
 
 def _sofia(plan: _Plan, before: object, after: object) -> None:
+    old, new = _named(before, "profiles", "profile"), _named(after, "profiles", "profile")
     _params(
         plan,
-        _first(before, "global_settings"),
-        _first(after, "global_settings"),
+        (_first(before, "global_settings"), _first(after, "global_settings")),
         "sofia global settings",
-        dict.fromkeys(SOFIA_GLOBAL_RESCAN, ("rescan_all", False)),
+        plan.rules["sofia_global"],
         {},
+        sorted(set(old) & set(new)),
     )
     _others(plan, before, after, ("global_settings", "profiles"), "sofia.conf")
     _others(plan, _first(before, "profiles"), _first(after, "profiles"), ("profile",), "profiles")
-    old, new = _named(before, "profiles", "profile"), _named(after, "profiles", "profile")
     for name in sorted(set(old) | set(new)):
         if name not in new:
             plan.add(f"profile {name} removed", "restart", _files([old[name]]))
         elif name not in old:
             plan.add(f"profile {name} added", "start", _files([new[name]]), profile=name)
         elif old[name].canonical() != new[name].canonical():
+            told = len(plan.steps)
             _profile(plan, name, old[name], new[name])
+            if len(plan.steps) == told:
+                what = f"profile {name} changed in a way that has no rule"
+                plan.add(what, "restart", _files([old[name], new[name]]))
+    if list(old) != list(new) and set(old) == set(new):
+        plan.add("order of the profiles changed, read at a start only", "reloadxml", ())
 
 
 def _profile(plan: _Plan, name: str, before: object, after: object) -> None:
@@ -290,11 +191,11 @@ def _profile(plan: _Plan, name: str, before: object, after: object) -> None:
         plan.add(f"attributes of profile {name} changed", "restart", _files([before, after]))
     _params(
         plan,
-        _first(before, "settings"),
-        _first(after, "settings"),
+        (_first(before, "settings"), _first(after, "settings")),
         name,
-        {key: ("rescan", removable) for key, removable, _ in PROFILE_RESCAN},
-        PROFILE_RESTART,
+        plan.rules["profile"],
+        plan.rules["profile_restart"],
+        [name],
     )
     _gateways(plan, name, before, after)
     _others(plan, before, after, ("settings", "gateways", "aliases"), f"profile {name}")
@@ -320,21 +221,24 @@ def _gateways(plan: _Plan, name: str, before: object, after: object) -> None:
             plan.add(what, "killgw", files, about=label, profile=name, gateway=label)
         elif old[label].canonical() != new[label].canonical():
             files = _files([old[label], new[label]])
-            what = f"gateway {label}: {_param_changes(old[label], new[label])}"
+            what = f"gateway {label}: {_param_changes(plan, old[label], new[label])}"
             plan.add(what, "killgw", files, profile=name, gateway=label)
             plan.add(what, "rescan", files, about=label, profile=name)
+    if list(old) != list(new) and set(old) == set(new):
+        plan.add(f"order of the gateways of {name} changed", "reloadxml", ())
 
 
 def _switch(plan: _Plan, before: object, after: object) -> None:
-    words = {name: word for name, word, _ in SWITCH_FSCTL}
-    for name, old, new, nodes in _param_pairs(
-        _first(before, "settings"), _first(after, "settings")
-    ):
-        what = f"{_change(name, old, new)} (switch.conf)"
-        if name in words and new is not None:
+    words = plan.rules["switch"]
+    sides = _first(before, "settings"), _first(after, "settings")
+    for name, old, new, nodes in _param_pairs(*sides):
+        what = f"{_change(plan, name, old, new)} (switch.conf)"
+        if name in words and new:
             plan.add(what, "fsctl", _files(nodes), word=words[name], value=new)
         else:
             plan.add(what, "restart", _files(nodes))
+    if _reordered(*sides):
+        plan.add("order of switch.conf changed, read at a start only", "reloadxml", ())
     _others(plan, before, after, ("settings",), "switch.conf")
 
 
@@ -349,6 +253,8 @@ def _modules(plan: _Plan, before: object, after: object) -> None:
             plan.add(f"module {name} added", "load", _files([new[name]]), module=name)
         elif old[name].canonical() != new[name].canonical():
             plan.add(f"how module {name} loads changed", "restart", _files([new[name]]))
+    if [name for name in old if name in new] != [name for name in new if name in old]:
+        plan.add("order of the modules changed, read at a start only", "reloadxml", ())
     _others(plan, before, after, ("modules",), "modules.conf")
 
 
@@ -359,15 +265,66 @@ def _event_socket(plan: _Plan, before: object, after: object) -> None:
         for document in (plan.old, plan.new)
         for node in document.section("dialplan")
     )
-    for name, old, new, nodes in _param_pairs(
-        _first(before, "settings"), _first(after, "settings")
-    ):
-        what = f"{_change(name, old, new)} (event socket)"
+    sides = _first(before, "settings"), _first(after, "settings")
+    for name, old, new, nodes in _param_pairs(*sides):
+        what = f"{_change(plan, name, old, new)} (event socket)"
         if controls_calls:
             plan.add(f"{what} while the dialplan hands calls to it", "restart", _files(nodes))
         else:
             plan.add(what, "reload_event_socket", _files(nodes))
+    if _reordered(*sides):
+        plan.add("order of event_socket.conf changed", "reloadxml", ())
     _others(plan, before, after, ("settings",), "event_socket.conf")
+
+
+def _callcenter(plan: _Plan, before: object, after: object) -> None:
+    """Queues, agents and tiers have commands of their own; settings are read at a start."""
+    for container, kind, keys, commands in plan.rules["callcenter"]:
+        old, new = (_keyed(side, container, kind, keys) for side in (before, after))
+        for key in [*new, *(key for key in old if key not in new)]:
+            sides = old.get(key), new.get(key)
+            if None not in sides and sides[0].canonical() == sides[1].canonical():
+                continue
+            came, changed, went = commands
+            verb = came if sides[0] is None else went if sides[1] is None else changed
+            files = _files([side for side in sides if side is not None])
+            what = f"{kind} {' '.join(key)} {'added' if sides[0] is None else 'changed'}"
+            what = what if sides[1] is not None else f"{kind} {' '.join(key)} removed"
+            if verb:
+                about = dict(zip(("queue", "agent"), key, strict=False))
+                about = {"agent": key[0]} if kind == "agent" else about
+                plan.add(what, "callcenter", files, verb=verb, **about)
+            else:
+                plan.add(f"{what} with the callers who may wait in it", "restart", files)
+    containers = tuple(container for container, *_ in plan.rules["callcenter"])
+    _others(plan, before, after, containers, "callcenter.conf")
+
+
+def _directory_elsewhere(plan: _Plan) -> None:
+    """The directory also feeds access lists (`cidr`) and profiles (`<domains>`)."""
+    changed = _differing(plan.old.section("directory"), plan.new.section("directory"))
+    if not changed:
+        return
+    documents = (plan.old, plan.new)
+    lists = [doc.configuration("acl.conf") for doc in documents]
+    if any(node is not None and _has_attribute(node, "domain") for node in lists):
+        plan.add("directory changed, which access lists name", "reloadacl", _files(changed))
+    sofia = [doc.configuration("sofia.conf") for doc in documents]
+    if any(node is not None and node.all("profiles", "profile", "domains") for node in sofia):
+        named = [
+            {node.attrib.get("name") for node in doc.section("directory")} for doc in documents
+        ]
+        if named[0] != named[1] or any(_has_element(node, "gateway") for node in changed):
+            what = "domains or gateways of the directory changed, which a profile takes over"
+            plan.add(what, "restart", _files(changed))
+
+
+def _has_attribute(node: object, name: str) -> bool:
+    return name in node.attrib or any(_has_attribute(child, name) for child in node.children)
+
+
+def _has_element(node: object, name: str) -> bool:
+    return node.name == name or any(_has_element(child, name) for child in node.children)
 
 
 def _has_application(node: object, name: str) -> bool:
@@ -378,28 +335,70 @@ def _has_application(node: object, name: str) -> bool:
 
 def _params(
     plan: _Plan,
-    before: object | None,
-    after: object | None,
+    sides: tuple[object | None, object | None],
     where: str,
-    known: dict[str, tuple[str, bool]],
+    rows: dict,
     reasons: dict[str, str],
+    profiles: list[str],
 ) -> None:
-    profiles = [
-        node.attrib.get("name", "")
-        for node in plan.new.configuration("sofia.conf").all("profiles", "profile")
-    ]
-    for name, old, new, nodes in _param_pairs(before, after):
-        what = f"{_change(name, old, new)} ({where})"
-        action, applies_when_removed = known.get(name, ("restart", False))
-        if action == "restart" or (new is None and not applies_when_removed):
+    """Parameters that a rescan of ``profiles`` applies, as far as they have a row."""
+    for name, old, new, nodes in _param_pairs(*sides):
+        what = f"{_change(plan, name, old, new)} ({where})"
+        row = rows.get(name)
+        if row is None:
+            reason = reasons.get(name, "").partition(";")[0]
+            what = f"{what}: {reason}" if reason else what
+        elif _keeps(row, old, new):
+            what, row = f"{what}: a rescan keeps something of what it was", None
+        if row is None:
             plan.add(what, "restart", _files(nodes))
-        elif action == "rescan_all":
+            continue
+        for profile in profiles:
+            plan.add(what, "rescan", _files(nodes), profile=profile)
+    moved = _reordered(*sides)
+    if moved:
+        what = f"order of {', '.join(sorted(moved))} changed ({where})"
+        files = _files([node for node in sides if node is not None])
+        if moved <= set(rows):
             for profile in profiles:
-                plan.add(what, "rescan", _files(nodes), profile=profile)
+                plan.add(what, "rescan", files, profile=profile)
         else:
-            plan.add(what, action, _files(nodes), profile=where)
-    if before is not None and after is not None:
-        _others(plan, before, after, ("param",), where)
+            plan.add(what, "restart", files)
+    if None not in sides:
+        _others(plan, *sides, ("param",), where)
+
+
+def _keeps(row: object, old: str | None, new: str | None) -> bool:
+    """Tell whether the daemon would not be as after a start with the new value."""
+    if new is None:
+        return not row.reset
+    if not new:
+        return True  # most empty values are passed over
+    values = [value for value in (old, new) if value is not None]
+    if row.form and not all(re.fullmatch(row.form, value) for value in values):
+        return True
+    return old is not None and (_plain(old), _plain(new)) in row.stays
+
+
+def _plain(value: str) -> str:
+    """Return a value as switch_true sees it: every word for yes is one, every other is itself."""
+    value = value.lower()
+    if value in TRUE or (value.lstrip("-").isdigit() and int(value)):
+        return "true"
+    return "false" if value in ("no", "off", "false", "f", "disabled", "0") else value
+
+
+def _reordered(before: object | None, after: object | None) -> set[str]:
+    """Return the names of the parameters that stand in another order among those of both sides."""
+    if before is None or after is None:
+        return set()
+    names = [list(dict.fromkeys(name for name, *_ in side.params())) for side in (before, after)]
+    common = set(names[0]) & set(names[1])
+    orders = [[name for name in side if name in common] for side in names]
+    differing = [index for index in range(len(common)) if orders[0][index] != orders[1][index]]
+    if not differing:
+        return set()
+    return set(orders[0][differing[0] : differing[-1] + 1])
 
 
 def _param_pairs(before: object | None, after: object | None) -> list[tuple]:
@@ -450,6 +449,13 @@ def _named(node: object, container: str, kind: str, key: str = "name") -> dict[s
     return {} if first is None else {child.attrib.get(key, ""): child for child in first.all(kind)}
 
 
+def _keyed(node: object, container: str, kind: str, keys: tuple[str, ...]) -> dict[tuple, object]:
+    """Return (attributes ``keys``) -> element of the ``kind`` children of ``container``."""
+    first = _first(node, container)
+    found = [] if first is None else first.all(kind)
+    return {tuple(child.attrib.get(key, "") for key in keys): child for child in found}
+
+
 def _loaded(document: object) -> set[str]:
     return {
         node.attrib.get("module", "")
@@ -487,15 +493,15 @@ def _labels(nodes: list) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _param_changes(before: object, after: object) -> str:
+def _param_changes(plan: _Plan, before: object, after: object) -> str:
     pairs = _param_pairs(before, after)
-    told = [_change(name, old, new) for name, old, new, _ in pairs]
+    told = [_change(plan, name, old, new) for name, old, new, _ in pairs]
     return ", ".join(told) or "changed"
 
 
-def _change(name: str, old: str | None, new: str | None) -> str:
+def _change(plan: _Plan, name: str, old: str | None, new: str | None) -> str:
     """Say what a value was and is; of a secret only that it differs."""
-    if SECRET.search(name.lower()):
+    if re.search(plan.rules["secret"], name.lower()):
         old, new = (None if value is None else _digest(value) for value in (old, new))
     if old is None:
         return f"{name} set to {new}"

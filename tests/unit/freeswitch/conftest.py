@@ -21,6 +21,16 @@ def fs_changes():
 
 
 @pytest.fixture(scope="session")
+def fs_table():
+    return load("_utils/fs_table.py")
+
+
+@pytest.fixture(scope="session")
+def rules(fs_table):
+    return fs_table.rules()
+
+
+@pytest.fixture(scope="session")
 def tree_render():
     return load("_utils/tree_render.py")
 

@@ -68,8 +68,15 @@ def change(part, old, new):
     return {part: PARTS[part].replace(old, new)}
 
 
-def classify(fsxml, fs_changes, parts, before=None):
-    return fs_changes.classify(document(fsxml, **(before or {})), document(fsxml, **parts))
+@pytest.fixture(scope="session")
+def classify(fsxml, fs_changes, rules):
+    """Classify the way from the plain document, or `before`, to one with other `parts`."""
+
+    def between(parts, before=None):
+        sides = document(fsxml, **(before or {})), document(fsxml, **parts)
+        return fs_changes.classify(*sides, rules)
+
+    return between
 
 
 def done(plan):
@@ -114,7 +121,7 @@ TABLE = [
     ({"gateways": ""}, "reload", ["reloadxml", "killgw internal kept"]),
     ({"aliases": '<alias name="a"/>'}, "reload", ["reloadxml", "rescan internal"]),
     ({"profiles": '<profile name="p"><settings/></profile>'}, "reload", ["reloadxml", "start p"]),
-    ({"logfile": "<settings><x/></settings>"}, "restart", ["restart"]),
+    ({"logfile": "<other/>"}, "restart", ["restart"]),
     ({"configurations": '<configuration name="x.conf"/>'}, "restart", ["restart"]),
     ({"configurations": '<configuration name="x.conf"/>',
       "modules": PARTS["modules"] + '<load module="mod_x"/>'}, "reload",
@@ -126,58 +133,158 @@ TABLE = [
 @pytest.mark.parametrize(
     ("parts", "disruption", "actions"), TABLE, ids=[str(index) for index in range(len(TABLE))]
 )
-def test_table(fsxml, fs_changes, parts, disruption, actions):
-    plan = classify(fsxml, fs_changes, parts)
+def test_table(classify, parts, disruption, actions):
+    plan = classify(parts)
     assert plan["disruption"] == disruption, plan
     assert done(plan) == actions
     assert bool(plan["why"]) == (disruption != "none")
 
 
-def test_removals_that_need_a_restart(fsxml, fs_changes):
+def test_removals_that_need_a_restart(classify):
     before = {"aliases": '<alias name="a"/>'}
-    assert classify(fsxml, fs_changes, {}, before)["disruption"] == "restart"
+    assert classify({}, before)["disruption"] == "restart"
     before = {"profiles": '<profile name="p"><settings/></profile>'}
-    plan = classify(fsxml, fs_changes, {}, before)
+    plan = classify({}, before)
     assert (plan["disruption"], plan["why"]) == ("restart", ["profile p removed"])
 
 
-def test_event_socket_that_controls_calls_is_not_reloaded_under_them(fsxml, fs_changes):
+def test_event_socket_that_controls_calls_is_not_reloaded_under_them(classify):
     outbound = {"dialplan": '<action application="socket" data="127.0.0.1:9000"/>'}
     after = {**outbound, **change("esl", "old-word", "new-word")}
-    plan = classify(fsxml, fs_changes, after, outbound)
+    plan = classify(after, outbound)
     assert plan["disruption"] == "restart"
 
 
-def test_variable_removed_while_the_dialplan_asks_for_it(fsxml, fs_changes):
+def test_variable_removed_while_the_dialplan_asks_for_it(classify):
     asks = {"dialplan": '<action application="log" data="${tone}"/>'}
-    plan = classify(fsxml, fs_changes, {**asks, "vars": ""}, asks)
+    plan = classify({**asks, "vars": ""}, asks)
     assert plan["disruption"] == "restart"
-    assert classify(fsxml, fs_changes, {"vars": ""})["disruption"] == "reload"
+    assert classify({"vars": ""})["disruption"] == "reload"
 
 
-def test_why_tells_the_values_but_never_a_secret(fsxml, fs_changes):
-    plan = classify(fsxml, fs_changes, change("profile", "5060", "5090"))
-    assert plan["why"] == ["sip-port 5060 -> 5090 (internal)"]
+def test_why_tells_the_values_but_never_a_secret(classify):
+    plan = classify(change("profile", "5060", "5090"))
+    assert plan["why"] == ["sip-port 5060 -> 5090 (internal): binds the socket"]
     for part in ("esl", "users"):
-        plan = classify(fsxml, fs_changes, change(part, "old-word", "new-word"))
+        plan = classify(change(part, "old-word", "new-word"))
         assert "word ->" not in str(plan).replace("password", "")
         assert "old-word" not in str(plan)
         assert "new-word" not in str(plan)
 
 
-def test_a_tree_that_does_not_parse_is_a_restart(fsxml, fs_changes):
+def test_a_tree_that_does_not_parse_is_a_restart(fsxml, fs_changes, rules):
     broken = fsxml.load({"freeswitch.xml": b"<document>"})
-    assert fs_changes.classify(document(fsxml), broken)["disruption"] == "restart"
+    assert fs_changes.classify(document(fsxml), broken, rules)["disruption"] == "restart"
 
 
-def test_every_row_cites_its_source(fs_changes):
-    tables = (fs_changes.PROFILE_RESCAN, fs_changes.SWITCH_FSCTL, fs_changes.LOOKED_UP,
-              fs_changes.CONFIGURATIONS)  # fmt: skip
+def test_every_row_cites_its_source(fs_table):
+    rows = (*fs_table.PROFILE_RESCAN, *fs_table.SOFIA_GLOBAL_RESCAN)
+    assert all(".c" in row.source for row in rows)
+    tables = (fs_table.SWITCH_FSCTL, fs_table.LOOKED_UP, fs_table.CONFIGURATIONS)
     for row in itertools.chain(*tables):
-        assert row[-1].strip()
-    names = [row[0] for row in fs_changes.PROFILE_RESCAN]
+        assert ".c" in row[-1]
+    names = [row.name for row in fs_table.PROFILE_RESCAN]
     assert names == sorted(set(names))
-    assert not set(names) & set(fs_changes.PROFILE_RESTART)
+    assert not set(names) & set(fs_table.PROFILE_RESTART)
+
+
+def settings_of(**values):
+    named = {name.replace("_", "-"): value for name, value in values.items()}
+    return {"profile": "".join(f'<param name="{n}" value="{v}"/>' for n, v in named.items())}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "disruption"),
+    [
+        # What a rescan leaves behind: sofia.c config_sofia.
+        ({"inbound_codec_negotiation": "scrooge"}, {"inbound_codec_negotiation": "greedy"},
+         "restart"),
+        ({"inbound_codec_negotiation": "greedy"}, {"inbound_codec_negotiation": "scrooge"},
+         "reload"),
+        ({"nat_options_ping": "yes"}, {"nat_options_ping": "udp-only"}, "restart"),
+        ({"nat_options_ping": "udp-only"}, {"nat_options_ping": "false"}, "reload"),
+        ({"multiple_registrations": "contact"}, {"multiple_registrations": "call-id"}, "restart"),
+        ({"inbound_bypass_media": "true"}, {"inbound_bypass_media": "false"}, "restart"),
+        # Empty values are passed over, removed ones stay.
+        ({"context": "public"}, {"context": ""}, "restart"),
+        ({"username": "a"}, {}, "restart"),
+        ({"auth_messages": "false"}, {}, "reload"),
+        # Addresses only while nothing has to be asked for them.
+        ({"rtp_ip": "10.0.0.1"}, {"rtp_ip": "10.0.0.2"}, "reload"),
+        ({"rtp_ip": "10.0.0.1"}, {"rtp_ip": "auto"}, "restart"),
+        ({"ext_rtp_ip": "192.0.2.1"}, {"ext_rtp_ip": "stun:stun.example.net"}, "restart"),
+        # The last of these wins, so their order counts; that of the sockets does to a start.
+        ({"codec_prefs": "G722", "inbound_codec_prefs": "PCMA"},
+         {"inbound_codec_prefs": "PCMA", "codec_prefs": "G722"}, "reload"),
+        ({"tls": "true", "tls_bind_params": "a"}, {"tls_bind_params": "a", "tls": "true"},
+         "restart"),
+    ],
+)  # fmt: skip
+def test_what_a_rescan_makes_of_a_profile(classify, old, new, disruption):
+    plan = classify(settings_of(**new), settings_of(**old))
+    assert plan["disruption"] == disruption, plan
+    if disruption == "reload":
+        assert {"do": "rescan", "profile": "internal"} in plan["actions"]
+
+
+LOGFILE = '<configuration name="logfile.conf"><profiles>{}</profiles></configuration>'
+
+
+def test_module_that_reads_its_file_when_reloaded(classify):
+    """logfile.conf stands in every document here; it is its module's when that is loaded."""
+    loaded = {"modules": PARTS["modules"] + '<load module="mod_logfile"/>'}
+    plan = classify({**loaded, "logfile": "<profiles/>"}, loaded)
+    assert done(plan) == ["reloadxml", "reload_module mod_logfile"]
+    assert done(classify({"logfile": "<profiles/>"})) == ["reloadxml"]
+
+
+CALLCENTER = """<configuration name="callcenter.conf">
+  <queues>{queues}</queues><agents>{agents}</agents><tiers>{tiers}</tiers></configuration>"""
+QUEUE = '<queue name="support@default"><param name="strategy" value="{}"/></queue>'
+TIER = '<tier agent="a" queue="support@default" level="{}"/>'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "actions"),
+    [
+        ({}, {"queues": QUEUE.format(1)}, ["callcenter queue load support@default"]),
+        ({"queues": QUEUE.format(1)}, {"queues": QUEUE.format(2)},
+         ["callcenter queue reload support@default"]),
+        ({"queues": QUEUE.format(1)}, {}, ["restart"]),
+        ({}, {"agents": '<agent name="a"/>'}, ["callcenter agent reload a"]),
+        ({"agents": '<agent name="a"/>'}, {}, ["callcenter agent del a"]),
+        ({"tiers": TIER.format(1)}, {"tiers": TIER.format(2)},
+         ["callcenter tier reload support@default a"]),
+        ({"tiers": TIER.format(1)}, {}, ["callcenter tier del support@default a"]),
+    ],
+)  # fmt: skip
+def test_callcenter_has_commands_of_its_own(classify, old, new, actions):
+    empty = {"queues": "", "agents": "", "tiers": ""}
+    sides = [{"configurations": CALLCENTER.format(**{**empty, **one})} for one in (new, old)]
+    plan = classify(*sides)
+    assert done(plan) == (actions if actions == ["restart"] else ["reloadxml", *actions])
+
+
+def test_what_the_directory_feeds_besides_itself(classify):
+    lists = {"acl": '<list name="users" default="deny"><node domain="d"/></list>'}
+    user = {"users": '<user id="1" cidr="192.0.2.1/32"/>'}
+    assert "reloadacl" in done(classify({**lists, **user}, lists))
+    assert "reloadacl" not in done(classify(user))
+    domains = {"profile": '</settings><domains><domain name="all"/></domains><settings>'}
+    gateway = {"users": '<user id="1"><gateways><gateway name="g"/></gateways></user>'}
+    assert classify({**domains, **gateway}, domains)["disruption"] == "restart"
+    assert classify(gateway)["disruption"] == "reload"
+
+
+@pytest.mark.parametrize("part", ["modules", "gateways", "switch", "esl"])
+def test_order_that_nobody_reads_is_reloaded_all_the_same(classify, part):
+    """What runs is compared with the disk, so the daemon must hold the new order as well."""
+    one, two = {
+        "modules": ('<load module="a"/>', '<load module="b"/>'),
+        "gateways": ('<gateway name="a"/>', '<gateway name="b"/>'),
+    }.get(part, ('<param name="a" value="1"/>', '<param name="b" value="1"/>'))
+    plan = classify({part: two + one}, {part: one + two})
+    assert done(plan) == ["reloadxml"]
 
 
 ROWS = [(parts, rank) for parts, rank, _ in TABLE if len(parts) == 1]
@@ -186,34 +293,36 @@ RANK = {"none": 0, "reload": 1, "restart": 2}
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(range(len(ROWS))), max_size=5))
-def test_a_mixture_costs_as_much_as_its_worst_part(fsxml, fs_changes, chosen):
+def test_a_mixture_costs_as_much_as_its_worst_part(classify, chosen):
     parts, worst = {}, 0
     for index in chosen:
         change_of, disruption = ROWS[index]
         if not set(change_of) & set(parts):
             parts.update(change_of)
             worst = max(worst, RANK[disruption])
-    plan = classify(fsxml, fs_changes, parts)
+    plan = classify(parts)
     if worst == 2 and "x.conf" in str(parts):
         return  # a module that comes with its configuration is a row of its own
     assert RANK[plan["disruption"]] == worst
 
 
-NAMES = st.sampled_from(["sip-port", "context", "new-param", "auth-calls", "rtp-ip", "debug"])
+NAMES = st.sampled_from(
+    ["sip-port", "context", "new-param", "auth-calls", "rtp-timeout-sec", "debug"]
+)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(NAMES, st.integers(0, 3)), st.dictionaries(NAMES, st.integers(0, 3)))
-def test_only_listed_parameters_are_spared_a_restart(fsxml, fs_changes, old, new):
+def test_only_listed_parameters_are_spared_a_restart(classify, rules, old, new):
     def part(values):
         return {
             "profile": "".join(
-                f'<param name="{name}" value="{value}"/>' for name, value in values.items()
+                f'<param name="{name}" value="{value}"/>' for name, value in sorted(values.items())
             )
         }
 
-    plan = classify(fsxml, fs_changes, part(new), part(old))
-    spared = {name for name, _, _ in fs_changes.PROFILE_RESCAN}
+    plan = classify(part(new), part(old))
+    spared = set(rules["profile"])
     differing = {name for name in {*old, *new} if old.get(name) != new.get(name)}
     if not differing:
         assert plan["disruption"] == "none"
