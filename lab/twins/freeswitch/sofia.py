@@ -15,8 +15,9 @@ from gateways import Gateways
 from xmltree import params
 
 log = logging.getLogger("sofia")
-# Changing these needs a new socket or a new nua: rescan reads them and makes things worse.
-BIND_CLASS = ("sip-ip", "sip-port", "rtp-ip", "user-agent-string")
+# What a rescan forgets when it is no longer named; everything else keeps the value it had.
+FORGOTTEN = ("apply-inbound-acl", "apply-nat-acl", "apply-proxy-acl", "apply-register-acl",
+             "auth-messages", "auth-subscriptions", "pass-callee-id")  # fmt: skip
 MINIMUM_UP_SECONDS = 10
 RESTART_SECONDS = 4.9
 _PAUSED = (503, "Maximum Calls In Progress")
@@ -73,10 +74,10 @@ class Profile(asyncio.DatagramProtocol):
             self._transport = None
 
     def rescan(self, element: ET.Element) -> None:
-        """Take over what sofia takes over: most params and new gateways, never the socket."""
-        new = params(element.find("settings"))
-        new.pop("user-agent-string", None)
-        self.settings = new
+        """Take over what sofia takes over: params that say something and new gateways."""
+        kept = {name: value for name, value in self.settings.items() if name not in FORGOTTEN}
+        said = {name: value for name, value in params(element.find("settings")).items() if value}
+        self.settings = kept | said
         self._add_gateways(element)
 
     def calls(self) -> list[Call]:

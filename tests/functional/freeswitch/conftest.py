@@ -35,7 +35,10 @@ class Node(Minion):
 
     component = "freeswitch"
 
+    source = "salt://freeswitch/files"
+
     def __init__(self, root, flavour):
+        self.flavour = flavour
         pidfile = root / "run" / "freeswitch.pid"
         super().__init__(
             root,
@@ -74,14 +77,19 @@ def flavours():
     return found
 
 
-@pytest.fixture(params=flavours())
-def node(request, tmp_path, monkeypatch):
-    (tmp_path / "pillar").mkdir()
-    installed = tmp_path / "bin" / "freeswitch"  # what tells `voice` which daemon is here
+@pytest.fixture
+def voice_binary(tmp_path, monkeypatch):
+    """What tells `voice` which daemon is here."""
+    installed = tmp_path / "bin" / "freeswitch"
     installed.parent.mkdir()
     installed.write_text("#!/bin/sh\n")
     installed.chmod(0o755)
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{installed.parent}")
+
+
+@pytest.fixture(params=flavours())
+def node(request, tmp_path, voice_binary):
+    (tmp_path / "pillar").mkdir()
     made = Node(tmp_path, request.param)
     yield made
     made.close()
