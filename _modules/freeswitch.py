@@ -439,6 +439,8 @@ def config_check(path=None):
     """
     Read a configuration tree as FreeSWITCH would and return ``{"result", "problems"}``.
 
+    A problem is what FreeSWITCH would read otherwise than it is meant, or what is dangerous.
+
     CLI Example:
 
     .. code-block:: bash
@@ -446,7 +448,7 @@ def config_check(path=None):
         salt '*pbx*' freeswitch.config_check
         salt '*pbx*' freeswitch.config_check /etc/.freeswitch.previous
     """
-    problems = _util("fsxml.lint", _tree(path or _opt("conf_dir")))
+    problems = _problems(_tree(path or _opt("conf_dir")))
     return {"result": not problems, "problems": problems}
 
 
@@ -589,7 +591,7 @@ class _Daemon:
         return [path for path in paths if Path(self.system_root + path).exists()]
 
     def problems(self, tree):
-        return _util("fsxml.lint", tree)
+        return _problems(tree)
 
     def classify(self, old, new):
         trees = _util("fsxml.load", old), _util("fsxml.load", new)
@@ -888,6 +890,11 @@ def _api(command, timeout=5.0):
 def _tree(path):
     found = _util("staged.read", path)
     return {name: content or b"" for name, content in found.items()}
+
+
+def _problems(tree):
+    document = _util("fsxml.load", tree)
+    return [*_util("fsxml.check", document), *_util("fs_policy.check", document)]
 
 
 def _render(source, context):

@@ -1,0 +1,286 @@
+"""Refuse a FreeSWITCH configuration that is well-formed and dangerous.
+
+Each rule names the file and line, what could happen and what to write instead. Sources: the
+defaults of the 1.10.12 source, which are open in most of these places, and CVE-2019-19492.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+WEAK = {"", "cluecon", "1234", "12345678", "password", "changeme", "secret", "freeswitch"}
+SHORTEST_PASSWORD = 8  # characters
+OLD_TLS = {"sslv2", "sslv3", "sslv23", "tlsv1", "tlsv1.1"}
+OPEN_LISTS = {"any_v4.auto", "any_v6.auto"}
+WIDEST = {4: 8, 6: 16}  # the shortest prefix an `allow` may have
+TRUE = {"yes", "on", "true", "t", "enabled", "active", "allow", "1"}
+LIMITED = re.compile(r"^\S+\s+\S+\s+\S+\s+[1-9][0-9]*(/[1-9][0-9]*)?(\s|$)")
+OUTSIDE = re.compile(r"sofia/gateway/|sofia/external/")
+
+# Parameter of a profile, value it must not have, what that would mean.
+OPEN_FLAGS = (
+    ("accept-blind-auth", "anyone may call as any user"),
+    ("accept-blind-reg", "anyone may register as any user"),
+    ("disable-auth-messages", "anyone may send messages"),
+    ("disable-auth-subscriptions", "anyone may watch users"),
+)
+
+# One number for each country code and a premium prefix: what no single customer calls all of.
+COUNTRY_CODES = (
+    "1", "1876", "20", "212", "213", "216", "218", "220", "221", "222", "223", "224", "225", "226",
+    "227", "228", "229", "231", "232", "233", "234", "235", "236", "237", "239", "240", "241",
+    "242", "243", "244", "245", "247", "248", "249", "250", "251", "252", "253", "254", "255",
+    "256", "257", "258", "260", "261", "263", "265", "266", "267", "268", "269", "27", "30", "31",
+    "32", "33", "34", "351", "353", "355", "359", "36", "370", "371", "372", "373", "374", "375",
+    "380", "381", "385", "386", "387", "389", "39", "40", "41", "420", "43", "44", "45", "46", "47",
+    "48", "49", "501", "502", "503", "504", "505", "506", "507", "509", "51", "52", "53", "54",
+    "55", "56", "57", "58", "591", "592", "593", "594", "595", "597", "598", "60", "61", "62", "63",
+    "64", "65", "66", "670", "675", "676", "677", "678", "679", "682", "685", "686", "687", "688",
+    "7", "81", "82", "84", "852", "853", "855", "856", "86", "870", "881", "882", "886", "90", "91",
+    "92", "93", "94", "95", "960", "961", "962", "963", "964", "965", "966", "967", "968", "970",
+    "971", "972", "973", "974", "975", "976", "977", "979", "98", "992", "993", "994", "995", "996",
+    "998",
+)  # fmt: skip
+LONGEST_EXPRESSION = 2000
+MOST_COUNTRIES = len(COUNTRY_CODES) // 2
+
+
+def check(document: object) -> list[str]:
+    """Return what is dangerous in a loaded document (``fsxml.load``), a line each; [] is good."""
+    if document.root is None:
+        return []
+    return [
+        *_event_socket(document),
+        *_core(document),
+        *_lists(document),
+        *_profiles(document),
+        *_directory(document),
+        *_dialplan(document),
+        *_xml_curl(document),
+    ]
+
+
+def _event_socket(document: object) -> list[str]:
+    """Presence and loopback are the linter's; here is what else opens the event socket."""
+    node = document.configuration("event_socket.conf")
+    settings = node.all("settings") if node is not None else []
+    if not settings:
+        return []
+    problems = []
+    password = settings[0].param("password")
+    if password and (password.lower() in WEAK or len(password) < SHORTEST_PASSWORD):
+        problems.append(
+            f"{_at(node)}: event socket password is a well-known one or shorter than "
+            f"{SHORTEST_PASSWORD} characters; set another freeswitch:esl_password"
+        )
+    if settings[0].param("apply-inbound-acl") in ("", *OPEN_LISTS):
+        problems.append(f"{_at(node)}: event socket takes any address; apply loopback.auto")
+    return problems
+
+
+def _core(document: object) -> list[str]:
+    node = document.configuration("switch.conf")
+    problems = []
+    for settings in node.all("settings") if node is not None else []:
+        if _true(settings.param("dump-cores")):
+            problems.append(f"{_at(node)}: dump-cores writes secrets to disk; set it to no")
+    modules = document.configuration("modules.conf")
+    for load in modules.all("modules", "load") if modules is not None else []:
+        if load.attrib.get("module") == "mod_xml_rpc":
+            problems.append(
+                f"{_at(load)}: mod_xml_rpc serves every command over plain HTTP; leave it out"
+            )
+    return problems
+
+
+def _lists(document: object) -> list[str]:
+    """A list that lets the world in, as its default or by a network that is nearly all of it."""
+    node = document.configuration("acl.conf")
+    problems = []
+    for entry in node.all("network-lists", "list") if node is not None else []:
+        name = entry.attrib.get("name", "")
+        if entry.attrib.get("default") != "deny":
+            problems.append(f"{_at(entry)}: access list {name} allows by default; use deny")
+        for network in entry.all("node"):
+            if network.attrib.get("type") == "allow" and _wide(network.attrib.get("cidr", "")):
+                problems.append(
+                    f"{_at(network)}: access list {name} allows {network.attrib['cidr']}, "
+                    "which is nearly everyone; name the networks"
+                )
+    return problems
+
+
+def _wide(cidr: str) -> bool:
+    for one in cidr.split(","):
+        try:
+            network = ipaddress.ip_network(one.strip(), strict=False)
+        except ValueError:
+            continue
+        if network.prefixlen < WIDEST[network.version]:
+            return True
+    return False
+
+
+def _profiles(document: object) -> list[str]:
+    sofia = document.configuration("sofia.conf")
+    problems = []
+    for profile in sofia.all("profiles", "profile") if sofia is not None else []:
+        for settings in profile.all("settings")[:1]:
+            name = f"{_at(settings)}: profile {profile.attrib.get('name', '')}"
+            problems += [f"{name} {what}" for what in _profile(settings)]
+    return problems
+
+
+def _profile(settings: object) -> list[str]:
+    def value(name: str, default: str = "") -> str:
+        return settings.param(name, default).lower()
+
+    found = [
+        f"has {name}: {meaning}; set it to false"
+        for name, meaning in OPEN_FLAGS
+        if _true(value(name))
+    ]
+    # Absent, these two mean yes.
+    found += [
+        f"takes {what} from anyone; set {name} to true"
+        for name, what in (("auth-messages", "messages"), ("auth-subscriptions", "subscriptions"))
+        if not _true(value(name, "true"))
+    ]
+    lists = [value for name, value, _ in settings.params() if name == "apply-inbound-acl"]
+    named = [one.split(":")[0] for one in lists if one.split(":")[0] not in ("", "none")]
+    if set(named) & OPEN_LISTS:
+        found.append(f"applies {OPEN_LISTS & set(named)} to calls; name a list of your own")
+    if not named and not _true(value("auth-calls")):
+        found.append("takes calls from anyone; set auth-calls to true or apply-inbound-acl")
+    if not _true(value("log-auth-failures")):
+        found.append("does not log failed logins, so nobody is banned; set log-auth-failures")
+    if not _true(value("sip-options-respond-503-on-busy")):
+        found.append(
+            "answers OPTIONS with 200 while paused (>= 1.11.1), so proxies go on sending calls; "
+            "set sip-options-respond-503-on-busy to true"
+        )
+    if value("max-recv-requests-per-second", "1000") == "0":
+        found.append("takes requests at any rate; set max-recv-requests-per-second")
+    found += [
+        f"asks a STUN server or the router for {name} and does not start without; set the address"
+        for name in ("ext-sip-ip", "ext-rtp-ip")
+        if value(name).startswith(("stun:", "auto-nat"))
+    ]
+    if _true(value("tls")) or value("wss-binding"):
+        versions = {one.strip() for one in value("tls-version").split(",") if one.strip()}
+        if not versions or versions & OLD_TLS:
+            found.append("speaks TLS below 1.2; set tls-version to tlsv1.2,tlsv1.3")
+    return found
+
+
+def _directory(document: object) -> list[str]:
+    problems = []
+    waiting = [(node, False) for node in document.section("directory")]
+    while waiting:
+        node, inherited = waiting.pop()
+        hashed = inherited
+        for params in node.all("params"):
+            hashed = hashed or bool(params.param("a1-hash") or params.param("password"))
+            for name, value, element in params.params():
+                if name in ("password", "vm-password"):
+                    weak = " and a well-known one" if value.lower() in WEAK else ""
+                    remedy = "write its a1-hash" if name == "password" else "leave it out"
+                    problems.append(f"{_at(element)}: {name} in the clear{weak}; {remedy}")
+        if node.name == "user" and node.attrib.get("type") != "pointer" and not hashed:
+            problems.append(
+                f"{_at(node)}: user {node.attrib.get('id', '')} has no a1-hash, and FreeSWITCH "
+                "takes a user without a password at his word"
+            )
+        waiting += [(child, hashed) for child in node.children if child.name != "params"]
+    return sorted(problems)
+
+
+def _dialplan(document: object) -> list[str]:
+    """Toll fraud: whatever dials out says which countries and how many calls at once."""
+    problems = []
+    for context in document.section("dialplan"):
+        for extension in context.all("extension"):
+            actions = [a for c in extension.all("condition") for a in c.all("action")]
+            outside = [
+                action
+                for action in actions
+                if action.attrib.get("application") == "bridge"
+                and OUTSIDE.search(action.attrib.get("data", ""))
+            ]
+            if not outside:
+                continue
+            name = f"{_at(outside[0])}: extension {extension.attrib.get('name', '')} dials out"
+            if not _limited(actions[: actions.index(outside[0])]):
+                problems.append(f"{name} without a limit before it; add application limit")
+            reach = _countries(extension)
+            if reach is None:
+                problems.append(
+                    f"{name} by an expression that cannot be judged; write ^, prefix, digits"
+                )
+            elif reach > MOST_COUNTRIES:
+                problems.append(
+                    f"{name} to {reach} of {len(COUNTRY_CODES)} countries; "
+                    "name the prefixes it may dial"
+                )
+    return problems
+
+
+def _limited(actions: list) -> bool:
+    return any(
+        action.attrib.get("application") in ("limit", "limit_execute")
+        and LIMITED.search(action.attrib.get("data", ""))
+        for action in actions
+    )
+
+
+def _countries(extension: object) -> int | None:
+    """Return to how many countries an extension may dial, None if it cannot be told.
+
+    An expression that is not anchored finds its digits anywhere, so it is not judged either.
+    """
+    expressions = [
+        condition.attrib.get("expression", "")
+        for condition in extension.all("condition")
+        if condition.attrib.get("field") == "destination_number"
+    ]
+    try:
+        patterns = [re.compile(expression) for expression in expressions]
+    except (re.error, RecursionError, OverflowError):
+        return None
+    if any(len(expression) > LONGEST_EXPRESSION for expression in expressions):
+        return None
+    if expressions and not any(expression.startswith("^") for expression in expressions):
+        return None
+    reached = 0
+    for code in COUNTRY_CODES:
+        numbers = [f"{lead}{code}{'5550123456'[: 12 - len(code)]}" for lead in ("", "+", "00")]
+        if any(all(pattern.search(number) for pattern in patterns) for number in numbers):
+            reached += 1
+    return reached
+
+
+def _xml_curl(document: object) -> list[str]:
+    node = document.configuration("xml_curl.conf")
+    problems = []
+    for binding in node.all("bindings", "binding") if node is not None else []:
+        url = binding.param("gateway-url")
+        if not re.match(r"https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/]", url):
+            problems.append(f"{_at(binding)}: users' secrets over plain HTTP; use https")
+        elif url.startswith("https://") and not (
+            _true(binding.param("enable-cacert-check"))
+            and _true(binding.param("enable-ssl-verifyhost"))
+        ):
+            problems.append(
+                f"{_at(binding)}: any server may answer in its place; set "
+                "enable-cacert-check and enable-ssl-verifyhost to true"
+            )
+    return problems
+
+
+def _true(value: str) -> bool:
+    return value.strip().lower() in TRUE
+
+
+def _at(node: object) -> str:
+    return f"{node.file}:{node.line}"
