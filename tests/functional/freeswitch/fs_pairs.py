@@ -244,8 +244,12 @@ def sip_ports(conf: Path) -> dict[str, int]:
 
 
 def copy_elsewhere(conf: Path, target: Path) -> None:
-    """Copy a configuration and give its sockets other ports."""
+    """Copy a configuration and give its sockets other ports, those for media included."""
     shutil.copytree(conf, target)
+    switch = target / "autoload_configs/switch.conf.xml"
+    for end, port in (("start", 45000), ("end", 46000)):
+        pattern = rf'("rtp-{end}-port" value=)"\d+"'
+        switch.write_text(re.sub(pattern, rf'\1"{port}"', switch.read_text()))
     for file in (target / EVENT_SOCKET, *(target / "sip_profiles").glob("*.xml")):
         pattern = r'("(?:listen|sip)-port" value=)"\d+"'
         file.write_text(re.sub(pattern, rf'\1"{free_ports()}"', file.read_text()))
