@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import grp
 import itertools
 import os
+import pwd
 import re
 import shutil
 from pathlib import Path
@@ -30,6 +32,7 @@ __virtualname__ = "certificate"
 
 DIRECTORY = "/etc/voice/tls"
 KEPT = 3
+VERSION_LENGTH = 16  # hexadecimal digits of the leaf's fingerprint that name a version
 SMALLEST_RSA = 2048
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----[A-Za-z0-9+/=\n]+-----END \1-----\n?")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -106,7 +109,44 @@ def verify(name, chain, key, dns_names=None, directory=DIRECTORY):
     return _facts(leaf)
 
 
-def deploy(name, pillar_key=None, dns_names=None, directory=DIRECTORY, test=False):
+def directories(directory=DIRECTORY):
+    """
+    Return name -> directory of each certificate of pillar, as it is or is about to be deployed.
+
+    The directory is named after the leaf's fingerprint, so a configuration that names it changes
+    with the certificate. One that may not be served keeps the directory that is live.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' certificate.directories
+    """
+    found = {}
+    for name in __salt__["pillar.get"]("certificates", {}):
+        home = Path(directory) / _checked(name)
+        try:
+            bundle = _bundle(f"certificates:{name}")
+            version = verify(name, bundle["chain"], bundle["key"])["fingerprint"][:VERSION_LENGTH]
+            live = home / "current"
+            if live.is_symlink() and live.readlink().name.startswith(version):
+                version = live.readlink().name
+            found[name] = str(home / version)
+        except CommandExecutionError:
+            live = home / "current"
+            found[name] = str(home / live.readlink().name if live.is_symlink() else live)
+    return found
+
+
+def deploy(
+    name,
+    pillar_key=None,
+    dns_names=None,
+    directory=DIRECTORY,
+    layout="plain",
+    owner="root",
+    test=False,
+):
     """
     Deploy a bundle from pillar if it is not the live one.
 
@@ -118,6 +158,14 @@ def deploy(name, pillar_key=None, dns_names=None, directory=DIRECTORY, test=Fals
 
     dns_names
         DNS names the leaf must hold.
+
+    layout
+        ``plain`` (``chain.pem``, ``key.pem``) or ``sofia``, which has besides what FreeSWITCH's SIP
+        stack reads: ``agent.pem`` (leaf and key), ``cafile.pem`` (the intermediates, which it
+        sends from there), ``wss.pem`` (chain and key).
+
+    owner
+        User, and group of the same name, who may read it.
 
     Returns ``{"result", "comment", "changes"}`` as a state does; ``test`` only predicts.
 
@@ -131,7 +179,8 @@ def deploy(name, pillar_key=None, dns_names=None, directory=DIRECTORY, test=Fals
     facts = verify(name, bundle["chain"], bundle["key"], dns_names, directory)
     home = Path(directory) / name
     old = inspect(name, directory)
-    if old and _same(home / "current", bundle):
+    files = _files(layout, bundle)
+    if old and _same(home / "current", files):
         told = f"certificate {name} is deployed, ends {old['not_after']}"
         return {"result": True, "comment": told, "changes": {}}
     changes = {
@@ -144,7 +193,12 @@ def deploy(name, pillar_key=None, dns_names=None, directory=DIRECTORY, test=Fals
         told = f"certificate {name} would be deployed"
         return {"result": None, "comment": told, "changes": changes}
     try:
-        _write(home, facts["fingerprint"][:16], bundle)
+        ids = pwd.getpwnam(owner).pw_uid, grp.getgrnam(owner).gr_gid
+        _write(home, facts["fingerprint"][:VERSION_LENGTH], files, ids)
+    except KeyError:
+        raise CommandExecutionError(
+            f"certificate {name}: no user and group {owner} on this node; install its package first"
+        ) from None
     except OSError as err:
         raise CommandExecutionError(
             f"certificate {name}: cannot write {home}: {err.strerror}; the old one is live"
@@ -315,10 +369,23 @@ def _bundle(key):
     return {"chain": str(found["chain"]), "key": str(found["key"])}
 
 
-def _same(live, bundle):
-    files = {"chain.pem": bundle["chain"], "key.pem": bundle["key"]}
+def _files(layout, bundle):
+    """Return file name -> content of a layout."""
+    chain, key = _ended(bundle["chain"]), _ended(bundle["key"])
+    files = {"chain.pem": chain, "key.pem": key}
+    if layout == "plain":
+        return files
+    if layout != "sofia":
+        raise CommandExecutionError("a certificate's layout is plain or sofia")
+    leaf, *issuers = (pem for _, pem in _blocks(chain, "chain"))
+    # Without a cafile.pem FreeSWITCH signs a certificate of its own and serves that.
+    issuers = "".join(map(_ended, issuers)) or leaf
+    return {**files, "agent.pem": _ended(leaf) + key, "cafile.pem": issuers, "wss.pem": chain + key}
+
+
+def _same(live, files):
     try:
-        return all((live / name).read_text() == _ended(text) for name, text in files.items())
+        return all((live / name).read_text() == text for name, text in files.items())
     except (OSError, UnicodeDecodeError):
         return False
 
@@ -327,7 +394,7 @@ def _ended(text):
     return text.rstrip("\n") + "\n"
 
 
-def _write(home, version, bundle):
+def _write(home, version, files, ids):
     """Write a version and flip ``current`` to it; a failure leaves no trace of it."""
     home.mkdir(mode=0o755, exist_ok=True, parents=True)
     target = _free(home / version)
@@ -335,10 +402,12 @@ def _write(home, version, bundle):
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(mode=0o700)
-        for name, text in (("chain.pem", bundle["chain"]), ("key.pem", bundle["key"])):
+        os.chown(unfinished, *ids)
+        for name, text in files.items():
             descriptor = os.open(unfinished / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
-                file.write(_ended(text))
+                os.fchown(descriptor, *ids)
+                file.write(text)
                 file.flush()
                 os.fsync(descriptor)
         _sync(unfinished)

@@ -641,6 +641,9 @@ class _Daemon:
         for name in sorted(about["killgw"] - about["rescan"]):
             if gateway_status(name) is not None:
                 raise CommandExecutionError(f"gateway {name} still runs after its killgw")
+        for action in plan["actions"]:
+            if action["do"] == "callcenter":
+                _verify_callcenter(action)
 
     def undo(self, plan, tree, run):
         """The event socket may answer to the settings of ``tree`` by now."""
@@ -710,16 +713,22 @@ def _act(action):
         "xml_flush_cache": "xml_flush_cache",
         "send_sighup": "fsctl send_sighup",
         "load": "load {module}",
+        "reload_module": "reload {module}",
         "start": "sofia profile {profile} start",
         "killgw": "sofia profile {profile} killgw {gateway}",
         "rescan": "sofia profile {profile} rescan",
         "fsctl": "fsctl {word} {value}",
         "reload_event_socket": "reload mod_event_socket",
     }
-    if do not in commands:
+    if do not in (*commands, "callcenter"):
         raise CommandExecutionError(f"no action {do!r} is known")
-    arguments = {key: _word(value, key) for key, value in action.items() if key != "do"}
-    command = commands[do].format(**arguments)
+    arguments = {
+        key: _word(value, key) for key, value in action.items() if key not in ("do", "verb")
+    }
+    if do == "callcenter":
+        command = " ".join(("callcenter_config", _callcenter_verb(action), *arguments.values()))
+    else:
+        command = commands[do].format(**arguments)
     with _lock(f"freeswitch.{do}"):
         if do == "reload_event_socket":
             reply = _reload_event_socket(command)
@@ -731,6 +740,7 @@ def _act(action):
         "start": "[Success]" in reply and "started successfully" in reply,
         "killgw": reply.startswith("+OK") or "no such gateway" in reply,
         "load": "-ERR" not in reply or "already loaded" in reply,
+        "reload_module": "+OK module loaded" in reply,
     }.get(do, reply.startswith("+OK"))
     told = _util("reconcile.in_words", action)
     if not good:
@@ -742,6 +752,25 @@ def _act(action):
         "after": "",
         "evidence": reply[:200],
     }
+
+
+def _verify_callcenter(action):
+    """Look for the element itself: its commands say +OK of an agent that nobody knows."""
+    kind, verb = action["verb"].split()
+    key = [value for name, value in action.items() if name not in ("do", "verb")]
+    rows = [
+        line.split("|")[: len(key)] for line in _api(f"callcenter_config {kind} list").split("\n")
+    ]
+    if (key in rows) != (verb != "del"):
+        told = "still there" if verb == "del" else "not there"
+        raise CommandExecutionError(f"{kind} {' '.join(key)} is {told} after its {verb}")
+
+
+def _callcenter_verb(action):
+    verbs = {verb for *_, commands in _util("fs_table.rules")["callcenter"] for verb in commands}
+    if action["verb"] not in verbs - {""}:
+        raise CommandExecutionError("no such verb of callcenter_config")
+    return action["verb"]
 
 
 def _reload_event_socket(command):
@@ -964,6 +993,6 @@ def _direction(direction):
 def _word(value, what):
     """Return an argument of a command; only what cannot become a second argument."""
     text = str(value)
-    if not text or not all(char.isalnum() or char in "._-" for char in text):
-        raise CommandExecutionError(f"{what} may hold only letters, digits and ._-")
+    if not text or not all(char.isalnum() or char in "._-@" for char in text):
+        raise CommandExecutionError(f"{what} may hold only letters, digits and ._-@")
     return text

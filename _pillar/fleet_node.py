@@ -1,7 +1,8 @@
 """Tell a minion who it is and whom it serves, from its id and its workspace's fleet alone.
 
-Adds ``node`` (id, name, role, workspace, account, region, zone, address), takes over the stack
-outputs that ``from_stacks`` names, and builds a proxy's dispatcher sets from the fleet.
+Adds ``node`` (id, name, role, workspace, account, region, zone, address, and public_address where
+the fleet has one), takes over the stack outputs that ``from_stacks`` names, and builds a proxy's
+dispatcher sets from the fleet.
 
 .. code-block:: yaml
 
@@ -39,6 +40,8 @@ def ext_pillar(minion_id, pillar, _enabled=True):
         "zone": entry.get("zone"),
         "address": entry.get("address"),
     }
+    if "public_address" in entry:
+        computed["node"]["public_address"] = entry["public_address"]
     if named["role"] == "sip":
         computed.setdefault("opensips", {})["dispatcher"] = _sets(pillar, pillar["fleet"])
     return computed

@@ -13,7 +13,14 @@ def __virtual__():  # noqa: N807
     return False, "the certificate execution module did not load"
 
 
-def deployed(name, dns_names=None, pillar_key=None, directory="/etc/voice/tls"):
+def deployed(
+    name,
+    dns_names=None,
+    pillar_key=None,
+    directory="/etc/voice/tls",
+    layout="plain",
+    owner="root",
+):
     """
     Have a bundle live under ``<directory>/<name>/current`` (``chain.pem``, ``key.pem``).
 
@@ -30,6 +37,12 @@ def deployed(name, dns_names=None, pillar_key=None, directory="/etc/voice/tls"):
     directory
         Where bundles live.
 
+    layout
+        ``plain``, or ``sofia`` for the files FreeSWITCH reads as well.
+
+    owner
+        User, and group of the same name, who may read it.
+
     .. code-block:: yaml
 
         Certificate of the proxy:
@@ -45,6 +58,8 @@ def deployed(name, dns_names=None, pillar_key=None, directory="/etc/voice/tls"):
                 pillar_key=pillar_key,
                 dns_names=dns_names,
                 directory=directory,
+                layout=layout,
+                owner=owner,
                 test=__opts__["test"],
             )
         )

@@ -12,6 +12,7 @@ import jinja2
 import yaml
 
 UNFIT = re.compile(r"[\x00-\x1f\x7f]|\$\$\{|x-pre-process", re.IGNORECASE)
+MODULE_LISTS = ("modules", "post_load_modules")
 MASK = "**********"
 
 
@@ -41,6 +42,8 @@ def render(source: str, context: dict, cache: str, component: str) -> dict:
     # Every path first: a pillar of the wrong shape is then told by its key, not by a template.
     wanted: dict[str, tuple[str, dict]] = {}
     for entry in manifest["tree"]:
+        if not _asked_for(entry, context):
+            continue
         for item in _items(entry, context, component):
             path = _path(entry, item, component)
             if path in wanted:
@@ -94,7 +97,14 @@ def _manifest(source: str) -> dict:
         raise ValueError(f"{path}: cannot be read as a manifest; see the one shipped") from None
 
 
+def _asked_for(entry: dict, context: dict) -> bool:
+    """Tell whether the module that reads a file is loaded; a file of no module always is."""
+    loaded = [name for key in MODULE_LISTS for name in context.get(key) or []]
+    return "module" not in entry or entry["module"] in loaded
+
+
 def _items(entry: dict, context: dict, component: str) -> list[dict]:
+    """Return what a file is made for, a mapping with its ``name`` each; a list is ``entries``."""
     if "each" not in entry:
         return [{}]
     wanted = context.get(entry["each"]) or {}
@@ -104,9 +114,10 @@ def _items(entry: dict, context: dict, component: str) -> list[dict]:
     for name, value in wanted.items():
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(name)):
             raise ValueError(f"pillar {component}:{entry['each']}: name may hold only A-Za-z0-9_.-")
-        if not isinstance(value, dict):
+        if not isinstance(value, dict | list):
             raise ValueError(f"pillar {component}:{entry['each']}:{name} must be a mapping")
-        items.append({**value, "name": str(name)})
+        fields = value if isinstance(value, dict) else {"entries": value}
+        items.append({**fields, "name": str(name)})
     return items
 
 

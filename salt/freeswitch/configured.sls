@@ -1,10 +1,35 @@
 {#- One context for every template; the templates read no pillar themselves. -#}
 {%- import_yaml "freeswitch/defaults.yaml" as defaults %}
 {%- set context = salt["slsutil.merge"](defaults, pillar.get("freeswitch", {})) %}
-{%- do context.update({"node": pillar["node"], "fleet": pillar["fleet"]}) %}
+{%- set serving = context.profiles.values() | list + context.xml_curl.values() | list %}
+{%- set served = serving | selectattr("certificate", "defined") | map(attribute="certificate") %}
+{%- set served = served | unique | list %}
+{%- set directories = salt["certificate.directories"](context.tls_directory) %}
+{#- What others see: as the fleet says, else as EC2 tells the instance itself. -#}
+{%- set public = grains.get("ec2", {}).get("public_ip", pillar["node"].address) %}
+{%- do context.update({
+  "node": pillar["node"],
+  "fleet": pillar["fleet"],
+  "public_address": pillar["node"].public_address | default(public),
+  "tls_directories": directories,
+}) %}
 
 include:
   - freeswitch.installed
+{%- for name in served %}
+
+FreeSWITCH certificate {{ name }} deployed:
+  certificate.deployed:
+    - name: {{ name }}
+    - dns_names: {{ pillar["certificates"][name].dns_names | default([]) | tojson }}
+    - directory: {{ context.tls_directory }}
+    - layout: sofia
+    - owner: freeswitch
+    - require:
+      - freeswitch: FreeSWITCH installed
+    - require_in:
+      - freeswitch: FreeSWITCH configured
+{%- endfor %}
 
 FreeSWITCH configured:
   freeswitch.configured:

@@ -13,8 +13,19 @@ from tests.support.loading import REPOSITORY
 
 # What the state compiler itself takes, besides the function's own arguments.
 COMPILERS_OWN = {
-    *("state", "fun", "name", "names", "order", "require", "watch", "onchanges", "prereq"),
-    *("reload_modules", "unless", "onlyif", "retry"),
+    *(
+        "state",
+        "fun",
+        "name",
+        "names",
+        "order",
+        "require",
+        "require_in",
+        "watch",
+        "onchanges",
+        "prereq",
+    ),
+    *("prereq", "reload_modules", "unless", "onlyif", "retry"),
 }
 
 

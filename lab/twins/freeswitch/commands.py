@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Awaitable, Callable
 
 from acl import AccessLists
+from callcenter import CallCenter
 from fsctl import Control
 from show import Tables
 from sofia_api import SofiaCommands
@@ -45,6 +46,8 @@ class Commands:
             "show": Tables(self.core).run,
             "sofia": SofiaCommands(switch, self._reparse).run,
         }
+        if "mod_callcenter" in self.core.modules:
+            self._others["callcenter_config"] = CallCenter(self.core).run
 
     async def run(self, line: str) -> str:
         """Run one API command line and return its reply; an empty one has words, too."""

@@ -62,9 +62,9 @@ class Core:
         self.tree = self.read_tree()
 
     def _modules_to_load(self) -> set[str]:
-        configuration = self.tree.configuration("modules.conf")
-        loads = configuration.iter("load") if configuration is not None else ()
-        return {load.get("module", "") for load in loads}
+        found = map(self.tree.configuration, ("modules.conf", "post_load_modules.conf"))
+        lists = (one.iter("load") for one in found if one is not None)
+        return {load.get("module", "") for loads in lists for load in loads}
 
     def next_rtp_port(self) -> int:
         return next(self._rtp_ports)
