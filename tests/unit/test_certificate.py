@@ -278,3 +278,45 @@ def test_inspect_tells_absent_from_damaged(shelf):
     (shelf.home / "current" / "chain.pem").write_text("damaged")
     with pytest.raises(CommandExecutionError, match=r"is no certificate; apply the state again"):
         certificate.inspect("default", str(shelf.directory))
+
+
+def test_layout_of_freeswitch(shelf):
+    """It sends the leaf from agent.pem and the intermediates from cafile.pem."""
+    answer = shelf.deploy(GOOD, layout="sofia")
+    live = shelf.home / "current"
+    leaf, issuer, key = pem(LEAF), pem(CA), pem(KEYS["leaf"])
+    assert (live / "agent.pem").read_text() == leaf + key
+    assert (live / "cafile.pem").read_text() == issuer
+    assert (live / "wss.pem").read_text() == leaf + issuer + key
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in live.resolve().iterdir())
+    assert "PRIVATE" not in str(answer)
+    assert shelf.deploy(GOOD, layout="sofia")["changes"] == {}
+
+
+def test_without_intermediates_the_leaf_stands_in(shelf):
+    """With no cafile.pem FreeSWITCH makes up a certificate of its own and serves that."""
+    alone = {"chain": pem(LEAF), "key": GOOD["key"]}
+    shelf.deploy(alone, layout="sofia")
+    assert (shelf.home / "current/cafile.pem").read_text() == pem(LEAF)
+
+
+def test_unknown_layout_and_owner_change_nothing(shelf):
+    bad = (({"layout": "x"}, "plain or sofia"), ({"owner": "nobody-here"}, "no user"))
+    for keywords, told in bad:
+        with pytest.raises(CommandExecutionError, match=told):
+            shelf.deploy(GOOD, **keywords)
+    assert not (shelf.home / "current").exists()
+
+
+def test_directory_tells_the_certificate_before_and_after_it_is_there(shelf):
+    def directories(bundle):
+        found = {"certificates": {"default": bundle}, "certificates:default": bundle}
+        certificate.__salt__ = {"pillar.get": lambda key, default=None, unmask=False: found[key]}
+        return certificate.directories(str(shelf.directory))
+
+    before = directories(GOOD)
+    shelf.deploy(GOOD)
+    assert directories(GOOD) == before == {"default": str((shelf.home / "current").resolve())}
+    renewed = {"chain": pem(leaf_of(), CA), "key": GOOD["key"]}
+    assert directories(renewed) != before
+    assert directories({"chain": "junk", "key": "junk"}) == before, "what is live stays"
