@@ -153,6 +153,8 @@ def calls_list():
         salt '*pbx*' freeswitch.calls_list
     """
     rows = _json(_api("show calls as json"), "show calls").get("rows") or []
+    if not isinstance(rows, list):
+        raise CommandExecutionError("show calls: its rows are no list; is this FreeSWITCH?")
     return [
         {
             "uuid": row.get("uuid", ""),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from itertools import chain
 
 TRUE = {"yes", "on", "true", "t", "enabled", "active", "allow"}
 
@@ -114,11 +115,12 @@ def _sections(plan: _Plan) -> None:
 
 
 def _configurations(plan: _Plan) -> None:
-    names = {
-        node.attrib.get("name", "")
-        for document in (plan.old, plan.new)
-        for node in document.section("configuration")
-    }
+    sides = [document.section("configuration") for document in (plan.old, plan.new)]
+    strays = _differing(*([n for n in side if n.name != "configuration"] for side in sides))
+    if strays:
+        what = f"elements outside of any configuration changed ({_labels(strays)})"
+        plan.add(what, "restart", _files(strays))
+    names = {n.attrib.get("name", "") for n in chain(*sides) if n.name == "configuration"}
     for name in sorted(names):
         before, after = plan.old.configuration(name), plan.new.configuration(name)
         if before is not None and after is not None and before.canonical() == after.canonical():
