@@ -7,7 +7,7 @@ import sys
 
 from lab.names import LabError
 
-AREAS = ("lab",)
+AREAS = ("freeswitch", "lab")
 
 
 def main() -> int:
