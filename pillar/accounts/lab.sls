@@ -16,3 +16,5 @@ opensips:
   memory: {shared: 64, private: 4}
 base:
   time_service: false       # a host of the lab may not set the clock
+defence:
+  trusted: [10.77.0.1]    # where the lab's callers are

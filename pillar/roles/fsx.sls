@@ -14,3 +14,5 @@ freeswitch:
           - application: socket
             data: {% for port in ports %}127.0.0.1:{{ port }}{{ "|" if not loop.last }}{% endfor %} async full
           - {application: respond, data: 503 No Worker}
+defence:
+  jails: [freeswitch]

@@ -8,3 +8,5 @@ freeswitch:
         field: destination_number
         expression: ^.+$
         actions: [{application: answer}, {application: echo}]
+defence:
+  jails: [freeswitch]

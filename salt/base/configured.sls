@@ -5,6 +5,18 @@ Time zone set:
     - name: {{ base.timezone }}
     - utc: true
 
+Time servers named:
+  file.managed:
+    - name: /etc/chrony/sources.d/guardian.sources
+    - makedirs: true
+    - mode: "0644"
+    - contents:
+      {%- for server in base.time_servers %}
+      - server {{ server }} prefer iburst minpoll 4 maxpoll 4
+      {%- else %}
+      - "# none"
+      {%- endfor %}
+
 Journal bounded:
   file.managed:
     - name: /etc/systemd/journald.conf.d/guardian.conf

@@ -2,4 +2,5 @@ Host packages installed:
   pkg.installed:
     - pkgs:
       - chrony
+      - logrotate
       - tzdata

@@ -9,6 +9,8 @@ Time service {{ "running" if base.time_service else "enabled" }}:
     - name: chrony
     {%- if base.time_service %}
     - enable: true
+    - watch:
+      - file: Time servers named
     {%- endif %}
     - require:
       - pkg: Host packages installed

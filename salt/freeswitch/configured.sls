@@ -38,3 +38,10 @@ FreeSWITCH configured:
     - context: {{ context | tojson }}
     - require:
       - freeswitch: FreeSWITCH installed
+
+# No program of this node takes a port of the media range for a connection of its own.
+Media ports reserved:
+  sysctl.present:
+    - name: net.ipv4.ip_local_reserved_ports
+    - value: {{ context.rtp.start_port }}-{{ context.rtp.end_port }}
+    - config: /etc/sysctl.d/60-guardian.conf

@@ -4,3 +4,4 @@ include:
   - freeswitch
   - fsx
   - monitoring
+  - defence

@@ -3,3 +3,4 @@ include:
   - certificates
   - freeswitch
   - monitoring
+  - defence

@@ -3,3 +3,4 @@ include:
   - certificates
   - opensips
   - monitoring
+  - defence

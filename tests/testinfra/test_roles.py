@@ -56,6 +56,24 @@ def test_kernel_settings_are_in_force(host):
 
 
 @pytest.mark.roles(*NODES)
+def test_packet_filter_is_in_force_and_trusts_the_fleet(host, fleet):
+    assert host.service("guardian-defence").is_enabled
+    trusted = output(host, "nft list set inet guardian trusted")
+    assert all(node["address"] in trusted for node in fleet.values())
+    assert "@banned" in output(host, "nft list chain inet guardian abuse")
+
+
+@pytest.mark.roles(*FREESWITCH)
+def test_failed_logins_are_watched_and_a_ban_reaches_the_filter(host):
+    assert host.service("fail2ban").is_running
+    assert "guardian-freeswitch" in output(host, "fail2ban-client status")
+    output(host, "fail2ban-client set guardian-freeswitch banip 203.0.113.9")
+    assert "203.0.113.9" in output(host, "nft list set inet guardian banned")
+    output(host, "fail2ban-client set guardian-freeswitch unbanip 203.0.113.9")
+    assert "203.0.113.9" not in output(host, "nft list set inet guardian banned")
+
+
+@pytest.mark.roles(*NODES)
 def test_journal_is_bounded(host):
     assert host.file("/etc/systemd/journald.conf.d/guardian.conf").contains("SystemMaxUse=512M")
 

@@ -77,6 +77,7 @@ def test_shipped_tree_is_clean(render, fsxml, changes):
         "/etc/systemd/system/freeswitch.service.d/guardian.conf": "0o644",
         "/etc/default/freeswitch": "0o644",
         "/etc/fs_cli.conf": "0o600",
+        "/etc/logrotate.d/freeswitch": "0o644",
     }
     assert b"-elegant-term" in rendered["system"][1]["content"]
     assert b"TimeoutStopSec=3600" in rendered["system"][0]["content"]

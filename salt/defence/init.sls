@@ -1,0 +1,4 @@
+include:
+  - defence.installed
+  - defence.configured
+  - defence.running
