@@ -235,6 +235,15 @@ def test_sighup_rotates_the_log_and_leaves_calls(daemon, phone):
     assert phone.reinvite(dialog) == 200
 
 
+def test_sighup_opens_a_new_log_after_logrotate_took_the_old(daemon, phone):
+    log = daemon.root / "log" / "freeswitch.log"
+    log.rename(log.with_name("freeswitch.log-20260101"))
+    daemon.api("fsctl send_sighup")
+    until(log.exists)
+    phone.hang_up(phone.call())
+    until(lambda: log.stat().st_size)
+
+
 def test_stranger_is_refused_by_the_list(stopped):
     stopped.tree.acl(proxies=("192.0.2.0/24",))
     daemon = stopped.start()
