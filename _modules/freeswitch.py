@@ -5,7 +5,8 @@ afterwards and return ``{"result", "action", "before", "after", "evidence"}``. N
 the daemon unless the node is out of service.
 
 Minion options, all optional: ``freeswitch.conf_dir``, ``freeswitch.state_dir``,
-``freeswitch.pidfile``, ``freeswitch.user``, ``freeswitch.group``, ``freeswitch.system_root``.
+``freeswitch.pidfile``, ``freeswitch.user``, ``freeswitch.group``, ``freeswitch.system_root``,
+``freeswitch.binary``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ DEFAULTS = {
     "user": "freeswitch",
     "group": "freeswitch",
     "system_root": "",
+    "binary": "/usr/bin/freeswitch",
 }
 EVENT_SOCKET = "autoload_configs/event_socket.conf.xml"
 DROP_INS = "/etc/systemd/system/freeswitch.service.d"
@@ -437,20 +439,23 @@ def checks():
     return found
 
 
-def config_check(path=None):
+def config_check(path=None, boot=True):
     """
-    Read a configuration tree as FreeSWITCH would and return ``{"result", "problems"}``.
+    Read a configuration tree as FreeSWITCH would, then boot it where it reaches nobody.
 
-    A problem is what FreeSWITCH would read otherwise than it is meant, or what is dangerous.
+    Returns ``{"result", "problems"}``. A problem is what FreeSWITCH would read otherwise than it
+    is meant, what is dangerous, or what did not come up.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt '*pbx*' freeswitch.config_check
-        salt '*pbx*' freeswitch.config_check /etc/.freeswitch.previous
+        salt '*pbx*' freeswitch.config_check /etc/.freeswitch.previous boot=False
     """
-    problems = _problems(_tree(path or _opt("conf_dir")))
+    path = path or _opt("conf_dir")
+    tree = _tree(path)
+    problems = _problems(tree) or (_trial(path, tree) if boot else [])
     return {"result": not problems, "problems": problems}
 
 
@@ -594,6 +599,9 @@ class _Daemon:
 
     def problems(self, tree):
         return _problems(tree)
+
+    def rehearse(self, path, tree):
+        return _trial(path, tree)
 
     def classify(self, old, new):
         trees = _util("fsxml.load", old), _util("fsxml.load", new)
@@ -926,6 +934,30 @@ def _tree(path):
 def _problems(tree):
     document = _util("fsxml.load", tree)
     return [*_util("fsxml.check", document), *_util("fs_policy.check", document)]
+
+
+def _trial(path, tree):
+    """Boot a tree at ``path`` where it reaches nobody; return what did not come up."""
+    document = _util("fsxml.load", tree)
+    sofia = document.configuration("sofia.conf")
+    profiles = sofia.all("profiles", "profile") if sofia is not None else []
+    lists = map(document.configuration, ("modules.conf", "post_load_modules.conf"))
+    loads = [load for found in lists if found is not None for load in found.all("modules", "load")]
+    addresses = {
+        settings.param(name)
+        for profile in profiles
+        for settings in profile.all("settings")[:1]
+        for name in ("sip-ip", "rtp-ip")
+    }
+    return _util(
+        "fs_trial.boot",
+        _opt("binary"),
+        path,
+        sorted(one for one in addresses if one and not one.startswith(("127.", "$", "auto"))),
+        [profile.attrib.get("name", "") for profile in profiles],
+        [load.attrib.get("module", "") for load in loads],
+        _util("fsxml.event_socket", tree),
+    )
 
 
 def _render(source, context):

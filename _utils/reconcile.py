@@ -45,6 +45,9 @@ class Daemon(Protocol):
     def problems(self, tree: Tree) -> list[str]:
         """Return why it would not run this tree."""
 
+    def rehearse(self, path: str, tree: Tree) -> list[str]:
+        """Return why it would not start with the tree that is staged at ``path``."""
+
     def classify(self, old: Tree, new: Tree) -> dict:
         """Return the plan that leads from one tree to another."""
 
@@ -240,11 +243,17 @@ class Reconciler:
         util, conf_dir = daemon.util, daemon.conf_dir
         before = util("system_files.snapshot", daemon.system_root, system)
         swapped = any(util("staged.compare", conf_dir, tree).values())
+        starts = run is None or plan["disruption"] == "restart"
         if swapped:
-            util("staged.swap", conf_dir, util("staged.stage", conf_dir, tree, **daemon.owner))
+            staged = util("staged.stage", conf_dir, tree, **daemon.owner)
+            problems = daemon.rehearse(staged, tree) if starts else []
+            if problems:
+                util("staged.discard", conf_dir)
+                raise CommandExecutionError(f"refused, nothing changed: {'; '.join(problems)}")
+            util("staged.swap", conf_dir, staged)
         try:
             self._put_system({entry["path"]: entry for entry in system})
-            if run is None or plan["disruption"] == "restart":
+            if starts:
                 return
             reloads = daemon.act(plan, run)
             daemon.verify(plan, tree)

@@ -20,7 +20,6 @@ Packet filter written:
     - makedirs: true
     - mode: "0644"
     - check_cmd: /usr/sbin/nft --check --file
-    - tmp_dir: /etc/guardian
     - require:
       - pkg: Packet filter installed
 

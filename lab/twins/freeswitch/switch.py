@@ -50,6 +50,9 @@ class Switch:
 
     def __init__(self, core: Core, renew_log: Callable[[bool], None]) -> None:
         self.core = core
+        for name in sorted(core.modules - self.known_modules):
+            log.error("Error Loading module %s.so: cannot open shared object file", name)
+        core.modules &= self.known_modules
         self.profiles: dict[str, Profile] = {}
         self.stopped = asyncio.Event()
         self._renew_log = renew_log

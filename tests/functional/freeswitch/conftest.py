@@ -16,10 +16,12 @@ from tests.support.ports import free_ports
 TWIN = REPOSITORY / "lab" / "twins" / "freeswitch" / "daemon.py"
 
 
+DIRECTORIES = ("conf", "log", "db", "run", "storage", "cache", "temp", "certs", "scripts")
+
+
 def daemon_command(flavour, root):
-    directories = ("conf", "log", "db", "run", "storage", "cache", "temp", "certs", "scripts")
     where = []
-    for name in directories:
+    for name in DIRECTORIES:
         path = root / name
         if name != "conf":
             path.mkdir(exist_ok=True)
@@ -28,6 +30,15 @@ def daemon_command(flavour, root):
         shared = f"PYTHONPATH={TWIN.parent.parent / 'common'}"
         return ["env", shared, sys.executable, str(TWIN), "-nonat", "-nc", "-nf", *where]
     return [shutil.which("freeswitch"), "-nonat", "-nc", "-nf", *where]
+
+
+def binary(flavour, root):
+    """A command that starts the daemon with whatever arguments it is given."""
+    *command, _nonat, _nc, _nf = daemon_command(flavour, root)[: -2 * len(DIRECTORIES)]
+    file = root / "freeswitch-binary"
+    file.write_text(f'#!/bin/sh\nexec {" ".join(command)} "$@"\n')
+    file.chmod(0o755)
+    return file
 
 
 class Node(Minion):
@@ -51,6 +62,7 @@ class Node(Minion):
             user=pwd.getpwuid(os.geteuid()).pw_name,
             group=grp.getgrgid(os.getegid()).gr_name,
             system_root=str(root / "system"),
+            binary=str(binary(flavour, root)),
         )
         self.context = yaml.safe_load((REPOSITORY / "salt/freeswitch/defaults.yaml").read_text())
         self.context.update(
