@@ -109,6 +109,24 @@ def verify(name, chain, key, dns_names=None, directory=DIRECTORY):
     return _facts(leaf)
 
 
+def facts(chain):
+    """
+    Return what the first certificate of a PEM text says, without checking it.
+
+    ``{"subject", "names", "serial", "not_after", "fingerprint"}``; the fingerprint is SHA-256.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local certificate.facts "$(cat chain.pem)"
+    """
+    try:
+        return _facts(x509.load_pem_x509_certificate(str(chain).encode()))
+    except ValueError:
+        raise CommandExecutionError("that is no certificate in PEM") from None
+
+
 def directories(directory=DIRECTORY):
     """
     Return name -> directory of each certificate of pillar, as it is or is about to be deployed.
@@ -176,7 +194,7 @@ def deploy(
         salt '*' certificate.deploy default test=True
     """
     bundle = _bundle(pillar_key or f"certificates:{_checked(name)}")
-    facts = verify(name, bundle["chain"], bundle["key"], dns_names, directory)
+    new = verify(name, bundle["chain"], bundle["key"], dns_names, directory)
     home = Path(directory) / name
     old = inspect(name, directory)
     files = _files(layout, bundle)
@@ -184,7 +202,7 @@ def deploy(
         told = f"certificate {name} is deployed, ends {old['not_after']}"
         return {"result": True, "comment": told, "changes": {}}
     changes = {
-        "certificate": {"old": _shown(old), "new": _shown(facts)},
+        "certificate": {"old": _shown(old), "new": _shown(new)},
         # Whoever serves it goes on with what it has read; nothing is interrupted by the flip.
         "disruption": "none",
         "why": [f"certificate {name} {'replaced' if old else 'deployed'}"],
@@ -194,7 +212,7 @@ def deploy(
         return {"result": None, "comment": told, "changes": changes}
     try:
         ids = pwd.getpwnam(owner).pw_uid, grp.getgrnam(owner).gr_gid
-        _write(home, facts["fingerprint"][:VERSION_LENGTH], files, ids)
+        _write(home, new["fingerprint"][:VERSION_LENGTH], files, ids)
     except KeyError:
         raise CommandExecutionError(
             f"certificate {name}: no user and group {owner} on this node; install its package first"
@@ -343,8 +361,8 @@ def _facts(leaf):
     }
 
 
-def _shown(facts):
-    return facts and {key: facts[key] for key in ("subject", "serial", "not_after", "fingerprint")}
+def _shown(found):
+    return found and {key: found[key] for key in ("subject", "serial", "not_after", "fingerprint")}
 
 
 def _kept(name, directory):

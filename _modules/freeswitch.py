@@ -11,7 +11,10 @@ Minion options, all optional: ``freeswitch.conf_dir``, ``freeswitch.state_dir``,
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import socket
+import ssl
 import time
 from pathlib import Path
 
@@ -31,6 +34,8 @@ DEFAULTS = {
 EVENT_SOCKET = "autoload_configs/event_socket.conf.xml"
 DROP_INS = "/etc/systemd/system/freeswitch.service.d"
 START_SECONDS = 60.0
+EDITS = ("with_gateway", "without_gateway", "with_module", "without_module", "with_setting",
+         "with_list")  # fmt: skip
 
 # First words of the API commands anybody may run: they read and neither change nor reveal secrets.
 ALLOWED = (
@@ -564,6 +569,161 @@ def ensure_running(test=False):
     """
     with _lock("freeswitch.ensure_running", needed=not test):
         return _util("reconcile.of", _Daemon()).ensure_running(test)
+
+
+def edit(element, *arguments, test=False):
+    """
+    Change one element of the configuration that is on disk, as far as calls allow.
+
+    element
+        ``with_gateway name profile params``, ``without_gateway name``, ``with_module name``,
+        ``without_module name``, ``with_setting name value`` (of switch.conf) or ``with_list name
+        allow deny``.
+
+    Everything else stays as it is; check, exchange, least action and verification are those of
+    ``configure``, and so is the answer. ``freeswitch.configured`` puts back what pillar says.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*pbx*' freeswitch.edit with_setting max-sessions 2000 test=True
+    """
+    if element not in EDITS:
+        raise CommandExecutionError(f"no element {element!r}; there are {', '.join(EDITS)}")
+    with _lock("freeswitch.edit", needed=not test):
+        tree = _util(f"fs_elements.{element}", _tree(_opt("conf_dir")), *arguments)
+        rendered = {"tree": tree, "system": []}
+        return _util("reconcile.of", _Daemon()).configure(rendered, test)
+
+
+def await_gateway(name, state="REGED", timeout=30):
+    """
+    Wait until a gateway is in a state, ``timeout`` seconds at most, and return it as it is then.
+
+    Raises naming the state it is in instead.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*pbx*' freeswitch.await_gateway example-carrier timeout=60
+    """
+    deadline = time.monotonic() + float(timeout)
+    while True:
+        found = gateway_status(name)
+        if found and found["state"] == state:
+            return found
+        if time.monotonic() >= deadline:
+            told = found["state"] if found else "absent"
+            raise CommandExecutionError(
+                f"gateway {name} is {told}, not {state}, after {float(timeout):g} s"
+            )
+        time.sleep(0.2)
+
+
+def profile_status(name):
+    """
+    Return what a profile says of itself, ``{fact: text}`` as in ``sofia status profile``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*pbx*' freeswitch.profile_status internal
+    """
+    told = _api(f"sofia xmlstatus profile {_word(name, 'profile')}")
+    if told.startswith("Invalid"):
+        raise CommandExecutionError(f"profile {name} does not run; see freeswitch.profiles")
+    facts = _xml(told).all("profile-info")
+    return {child.name: child.text.strip() for node in facts for child in node.children}
+
+
+def gateway_restart(name):
+    """
+    Take a gateway away and bring it back as configured; its calls go on.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*pbx*' freeswitch.gateway_restart example-carrier
+    """
+    before = gateway_status(name)
+    if before is None:
+        raise CommandExecutionError(f"gateway {name} does not run; see freeswitch.gateways")
+    with _lock("freeswitch.gateway_restart"):
+        killgw(before["profile"], name)
+        rescan(before["profile"])
+    after = gateway_status(name)
+    if after is None:
+        raise CommandExecutionError(f"gateway {name} did not come back; is it still on disk?")
+    told = f"killgw + rescan {name}"
+    return {"result": True, "action": told, "before": before, "after": after, "evidence": told}
+
+
+def acl_test(address, name):
+    """
+    Tell whether an access list, as it runs, allows an address.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*pbx*' freeswitch.acl_test 192.0.2.7 carriers
+    """
+    try:
+        address = str(ipaddress.ip_address(address))
+    except ValueError:
+        raise CommandExecutionError(f"{address!r} is no IP address") from None
+    return _api(f"acl {address} {_word(name, 'access list')}").strip() == "true"
+
+
+def modules():
+    """
+    Return the modules that are loaded, in order of their names.
+
+    FreeSWITCH writes this table a moment after a load; ``api 'module_exists …'`` knows at once.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*pbx*' freeswitch.modules
+    """
+    rows = _json(_api("show modules as json"), "show modules").get("rows") or []
+    if not isinstance(rows, list):
+        raise CommandExecutionError("show modules: its rows are no list; is this FreeSWITCH?")
+    return sorted({row["ikey"] for row in rows if isinstance(row, dict) and row.get("ikey")})
+
+
+def cert_served(host, port, timeout=5):
+    """
+    Return the certificate a TLS socket serves, ``{"fingerprint", "not_after", "subject"}``.
+
+    The fingerprint is SHA-256 in hexadecimal, as ``certificate.inspect`` shows it. Nobody is
+    trusted or refused: it tells what is served, be it expired. Raises if no handshake succeeds
+    within ``timeout`` seconds.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*pbx*' freeswitch.cert_served 10.77.0.21 5061
+    """
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((host, int(port)), float(timeout)) as plain,
+            context.wrap_socket(plain) as link,
+        ):
+            served = link.getpeercert(binary_form=True)
+    except (OSError, ValueError) as err:
+        reason = getattr(err, "reason", None) or getattr(err, "strerror", None) or "no handshake"
+        raise CommandExecutionError(f"{host}:{port} serves no certificate: {reason}") from None
+    return __salt__["certificate.facts"](ssl.DER_cert_to_PEM_cert(served))
 
 
 # -- what reconcile asks of a FreeSWITCH ---------------------------------------------------------

@@ -87,6 +87,167 @@ def running(name="freeswitch"):
     return _state(name, "freeswitch.ensure_running")
 
 
+def gateway_present(name, profile, params, registered=False, timeout=30):
+    """
+    Have a gateway on disk and running with these parameters.
+
+    name
+        The gateway.
+
+    profile
+        The profile that holds it; it is taken out of any other.
+
+    params
+        FreeSWITCH's own parameter names; a list repeats the parameter.
+
+    registered
+        Wait until it is registered, ``timeout`` seconds at most, and fail naming its state if not.
+
+    For trees that are not made by ``freeswitch.configured``, which would take it away again unless
+    pillar names it.
+
+    .. code-block:: yaml
+
+        Carrier is there:
+          freeswitch.gateway_present:
+            - name: example-carrier
+            - profile: external
+            - params: {proxy: 192.0.2.7, register: false}
+    """
+    ret = _state(name, "freeswitch.edit", "with_gateway", name, profile, params)
+    if not ret["result"] or not registered:
+        return ret
+    try:
+        found = __salt__["freeswitch.await_gateway"](name, timeout=timeout)
+        ret["comment"] += f"; {found['state']} with {found['proxy']}"
+    except CommandExecutionError as err:
+        ret.update(result=False, comment=str(err))
+    return ret
+
+
+def gateway_absent(name):
+    """
+    Have no gateway of that name on disk or running; its calls go on.
+
+    .. code-block:: yaml
+
+        Old carrier is gone:
+          freeswitch.gateway_absent:
+            - name: old-carrier
+    """
+    return _state(name, "freeswitch.edit", "without_gateway", name)
+
+
+def module_loaded(name):
+    """
+    Have a module loaded now and at the next start.
+
+    .. code-block:: yaml
+
+        Opus is spoken:
+          freeswitch.module_loaded:
+            - name: mod_opus
+    """
+    return _state(name, "freeswitch.edit", "with_module", name)
+
+
+def module_absent(name):
+    """
+    Have a module loaded no more; that needs a restart, so a node in service refuses it.
+
+    .. code-block:: yaml
+
+        Nothing is served over HTTP:
+          freeswitch.module_absent:
+            - name: mod_xml_rpc
+    """
+    return _state(name, "freeswitch.edit", "without_module", name)
+
+
+def acl_present(name, allow=None, deny=None):
+    """
+    Have an access list that denies by default and allows these networks.
+
+    .. code-block:: yaml
+
+        carriers:
+          freeswitch.acl_present:
+            - allow: [192.0.2.0/24]
+    """
+    return _state(name, "freeswitch.edit", "with_list", name, allow or [], deny or [])
+
+
+def limit(name, value):
+    """
+    Have a limit of the core, now and at the next start: ``max-sessions``, ``sessions-per-second``.
+
+    .. code-block:: yaml
+
+        max-sessions:
+          freeswitch.limit:
+            - value: 2000
+    """
+    return _state(name, "freeswitch.edit", "with_setting", name, value)
+
+
+def drained(name, timeout=600):
+    """
+    Have the node refuse new calls and be empty, ``timeout`` seconds at most.
+
+    Fails with the number of calls that are still up; they are not touched.
+
+    .. code-block:: yaml
+
+        Node is empty:
+          freeswitch.drained:
+            - timeout: 1800
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "drained already"}
+    state = __salt__["voice.in_service"]()["state"]
+    if state == "out_of_service":
+        return ret
+    ret["changes"] = {"state": {"old": state, "new": "out_of_service"}}
+    if __opts__["test"]:
+        return {**ret, "result": None, "comment": "would be drained"}
+    done = __salt__["voice.drain"](timeout=timeout, by="freeswitch.drained")
+    ret["comment"] = "drained"
+    if not done["drained"]:
+        ret["changes"]["state"]["new"] = "draining"
+        ret.update(result=False, comment=f"{done['calls']} calls still up after {timeout} s")
+    return ret
+
+
+def in_service(name):
+    """
+    Have the node take calls, all its checks passed.
+
+    A node that fails a check is not put into service; the comment names the checks.
+
+    .. code-block:: yaml
+
+        Node takes calls:
+          freeswitch.in_service:
+            - require:
+              - freeswitch: FreeSWITCH is running
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "in service"}
+    failed = [check for check in __salt__["voice.checks"]()["checks"] if not check["ok"]]
+    if failed:
+        told = "; ".join(f"{check['name']}: {check['detail']}" for check in failed)
+        return {**ret, "result": False, "comment": f"checks failed: {told}"}
+    state = __salt__["voice.in_service"]()["state"]
+    if state == "in_service":
+        return ret
+    changes = {"state": {"old": state, "new": "in_service"}}
+    if __opts__["test"]:
+        return {**ret, "result": None, "changes": changes, "comment": "would be put into service"}
+    try:
+        __salt__["voice.undrain"]()
+    except CommandExecutionError as err:
+        return {**ret, "result": False, "comment": str(err)}
+    return {**ret, "changes": changes}
+
+
 def _state(name, function, /, *arguments, **keywords):
     ret = {"name": name, "result": False, "changes": {}, "comment": ""}
     try:

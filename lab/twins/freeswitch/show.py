@@ -24,6 +24,7 @@ _COLUMNS = {
         f"{_SENT} initial_cid_name initial_cid_num initial_ip_addr initial_dest "
         "initial_dialplan initial_context"
     ),
+    "modules": "type name ikey filename",
     "registrations": (
         "reg_user realm token url expires network_ip network_port network_proto hostname metadata"
     ),
@@ -31,7 +32,7 @@ _COLUMNS = {
 
 
 class Tables:
-    """What `show` shows: calls, channels, registrations."""
+    """What `show` shows: calls, channels, modules, registrations."""
 
     def __init__(self, core: Core) -> None:
         self.core = core
@@ -39,10 +40,12 @@ class Tables:
     def run(self, text: str) -> str:
         kind, *rest = text.split() or [""]
         if kind not in _COLUMNS:
-            return "-USAGE: calls|channels|registrations [count] [as json|xml|delim <delimiter>]\n"
+            return f"-USAGE: {'|'.join(_COLUMNS)} [count] [as json|xml|delim <delimiter>]\n"
         columns = _COLUMNS[kind].split()
         if kind == "registrations":
             known = self._registrations()
+        elif kind == "modules":  # the real one has a row an interface, as many as a module has
+            known = [{"type": "generic", "name": m, "ikey": m} for m in sorted(self.core.modules)]
         else:
             known = [_call(call) for call in self.core.shown.values()]
         rows = [{column: row.get(column, "") for column in columns} for row in known]
