@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests.support.ports import free_ports
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
@@ -40,7 +41,8 @@ class Region:
         self.root, self.hosts = root, hosts
         self.workspace = "dev01-use2"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._ports = _free_ports(2)
+        first = free_ports(2)
+        self._ports = (first, first + 1)
 
     def minion(self, host: str) -> str:
         return f"{host}.{self.workspace}"
@@ -191,13 +193,3 @@ def region(root: Path, hosts: dict[str, str]) -> Iterator[Region]:
         yield started
     finally:
         started.stop()
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

@@ -1,11 +1,13 @@
 """States for one element: what they predict is what they do, and all else stays as it was."""
 
+import contextlib
 import socket
-import threading
 
 import pytest
 
+from tests.support.answerer import Answerer
 from tests.support.phone import Phone
+from tests.support.ports import free_ports
 
 
 def twice(node, which, **arguments):
@@ -42,9 +44,7 @@ def test_gateway_comes_changes_moves_and_goes_under_a_call(up):
 
 
 def test_gateway_that_registers_is_waited_for(up):
-    with Phone(("127.0.0.1", 9)) as carrier:
-        answering = threading.Thread(target=carrier.wait, args=(lambda m: False, 8), daemon=True)
-        answering.start()
+    with contextlib.closing(Answerer(free_ports())) as carrier:
         params = {
             "proxy": f"127.0.0.1:{carrier.port}", "register": True, "username": "us",
             "password": "not-a-secret-either",
