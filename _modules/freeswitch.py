@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 import socket
 import ssl
 import time
@@ -34,6 +35,7 @@ DEFAULTS = {
 EVENT_SOCKET = "autoload_configs/event_socket.conf.xml"
 DROP_INS = "/etc/systemd/system/freeswitch.service.d"
 START_SECONDS = 60.0
+CERTIFICATE_SECONDS = 10.0
 EDITS = ("with_gateway", "without_gateway", "with_module", "without_module", "with_setting",
          "with_list")  # fmt: skip
 
@@ -742,6 +744,7 @@ class _Daemon:
         self.workspace = str(__opts__.get("id", "")).partition(".")[2]
         self.context = __context__
         self.util = _util
+        self._version = None
 
     def life(self):
         now = status()
@@ -764,8 +767,10 @@ class _Daemon:
         return _trial(path, tree)
 
     def classify(self, old, new):
+        if self._version is None:  # of what runs; one that does not answer can do the least
+            self._version = tuple(map(int, re.findall(r"\d+", status()["version"])[:3]))
         trees = _util("fsxml.load", old), _util("fsxml.load", new)
-        return _util("fs_changes.classify", *trees, _util("fs_table.rules"))
+        return _util("fs_changes.classify", *trees, _util("fs_table.rules", self._version))
 
     def safe_part(self, old, new):
         """Leave out the files a restart-class step came from until what remains is harmless."""
@@ -814,6 +819,8 @@ class _Daemon:
         for action in plan["actions"]:
             if action["do"] == "callcenter":
                 _verify_callcenter(action)
+            if action["do"] == "reloadcert":
+                _verify_certificates(tree)
 
     def undo(self, plan, tree, run):
         """The event socket may answer to the settings of ``tree`` by now."""
@@ -887,6 +894,7 @@ def _act(action):
         "start": "sofia profile {profile} start",
         "killgw": "sofia profile {profile} killgw {gateway}",
         "rescan": "sofia profile {profile} rescan",
+        "reloadcert": "reloadcert",
         "fsctl": "fsctl {word} {value}",
         "reload_event_socket": "reload mod_event_socket",
     }
@@ -934,6 +942,37 @@ def _verify_callcenter(action):
     if (key in rows) != (verb != "del"):
         told = "still there" if verb == "del" else "not there"
         raise CommandExecutionError(f"{kind} {' '.join(key)} is {told} after its {verb}")
+
+
+def _verify_certificates(tree):
+    """Look at what each TLS socket serves: reloadcert says +OK before it has looked at a file."""
+    sofia = _util("fsxml.load", tree).configuration("sofia.conf")
+    for profile in sofia.all("profiles", "profile"):
+        settings = profile.all("settings")[0]
+        directory, host = settings.param("tls-cert-dir"), settings.param("sip-ip")
+        wss = settings.param("wss-binding").rpartition(":")[2]
+        for file, port in (("agent.pem", settings.param("tls-sip-port")), ("wss.pem", wss)):
+            if directory and port:
+                _await_certificate(host, port, f"{directory}/{file}")
+
+
+def _await_certificate(host, port, path):
+    """Wait until a socket serves the certificate in a file; the daemon's SIP thread takes it up."""
+    try:
+        wanted = __salt__["certificate.facts"](Path(path).read_text())
+    except (OSError, ValueError) as err:
+        reason = getattr(err, "strerror", None) or "no text"
+        raise CommandExecutionError(f"{path}: {reason}; apply its certificate first") from None
+    deadline = time.monotonic() + CERTIFICATE_SECONDS
+    while True:
+        served = cert_served(host, port)
+        if served["fingerprint"] == wanted["fingerprint"]:
+            return
+        if time.monotonic() >= deadline:
+            raise CommandExecutionError(
+                f"{host}:{port} still serves the certificate that ends {served['not_after']}"
+            )
+        time.sleep(0.1)
 
 
 def _callcenter_verb(action):

@@ -357,6 +357,8 @@ def _params(
             continue
         for profile in profiles:
             plan.add(what, "rescan", _files(nodes), profile=profile)
+        if row.then:
+            plan.add(what, row.then, _files(nodes))
     moved = _reordered(*sides)
     if moved:
         what = f"order of {', '.join(sorted(moved))} changed ({where})"

@@ -2,7 +2,8 @@
 
 Data only; ``_utils/fs_changes.py`` reads it and whatever has no row here needs a restart. Sources:
 `lab` measured on 1.10.12 with a call up (tests/contract), otherwise the function of the 1.10.12
-source that reads the value. mod_sofia reads its parameters alike in 1.11.2.
+source that reads the value. mod_sofia reads its parameters alike in 1.11.2; where a later version
+can do more, the row says since when.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ ACTIONS = {
     "start": "reload",
     "killgw": "reload",
     "rescan": "reload",
+    "reloadcert": "reload",
     "fsctl": "reload",
     "callcenter": "reload",
     "reload_event_socket": "reload",
@@ -32,6 +34,8 @@ class Row(NamedTuple):
     ``reset``: the action also forgets it when it is removed; most keep the last value they saw.
     ``stays``: (old, new) values where something of the old one stays behind.
     ``form``: a pattern that both values must have in full.
+    ``then``: what must follow the rescan.
+    ``since``: the first version that does it; before, the change is a restart.
     """
 
     name: str
@@ -39,6 +43,8 @@ class Row(NamedTuple):
     reset: bool = False
     stays: tuple[tuple[str, str], ...] = ()
     form: str = ""
+    then: str = ""
+    since: tuple[int, ...] = ()
 
 
 ADDRESSES = r"[0-9a-fA-F]+[.:][0-9a-fA-F.:]+(, [0-9a-fA-F]+[.:][0-9a-fA-F.:]+)*"
@@ -132,6 +138,8 @@ PROFILE_RESCAN = (
     Row("sip-user-ping-max", "sofia.c: read per ping"),
     Row("sip-user-ping-min", "sofia.c: read per ping"),
     Row("t38-passthru", FLAG),
+    Row("tls-cert-dir", "mod_sofia.c sofia_cert_reload_handler: nua_reload_tls; lab on 1.11.2",
+        then="reloadcert", since=(1, 11, 1)),
     Row("unregister-on-options-fail", "sofia_reg.c: flag, tested per ping"),
     Row("username", PER_CALL + ": SDP user name; lab"),
 )  # fmt: skip
@@ -160,7 +168,7 @@ PROFILE_RESTART = {
     "sip-port": "binds the socket; lab: rescan advertises what is not bound",
     "sip-trace": "is given to the SIP stack at start",
     "tls": "opens the TLS socket",
-    "tls-cert-dir": "is given to the TLS context at start",
+    "tls-cert-dir": "is given to the TLS context at start before 1.11.1",
     "tls-ciphers": "is given to the TLS context at start",
     "tls-sip-port": "binds the TLS socket",
     "tls-verify-policy": "is given to the TLS context at start",
@@ -229,11 +237,14 @@ CALLCENTER = (
 SECRET = r"pass(word|wd|phrase)?$|password|secret|token|a1-hash|cred|dsn$|(^|-)pin$"
 
 
-def rules() -> dict[str, object]:
-    """Return the whole table, a name for each part."""
+def rules(version: tuple[int, ...] = ()) -> dict[str, object]:
+    """Return the table as it holds for a version, ``(1, 10, 12)`` say, a name for each part.
+
+    Without a version it holds for every one.
+    """
     return {
         "actions": ACTIONS,
-        "profile": {row.name: row for row in PROFILE_RESCAN},
+        "profile": {row.name: row for row in PROFILE_RESCAN if row.since <= version},
         "profile_restart": PROFILE_RESTART,
         "sofia_global": {row.name: row for row in SOFIA_GLOBAL_RESCAN},
         "switch": {name: word for name, word, _ in SWITCH_FSCTL},

@@ -189,25 +189,36 @@ def over_tls(node, *, newest=ssl.TLSVersion.TLSv1_3):
     return context.wrap_socket(plain, server_hostname="127.0.0.1")
 
 
+def call_over_tls(link, phone):
+    """Call over a TLS connection; return the dialog."""
+    invite = phone.request("INVITE", "1000")
+    invite.set("Contact", f"<sip:caller@127.0.0.1:{link.getsockname()[1]};transport=tls>")
+    send_over_tls(link, invite)
+    final = receive(link, lambda m: m.status >= 200 and m.cseq == (1, "INVITE"))
+    assert final.status == 200
+    dialog = phone.dialog(invite, final)
+    send_over_tls(link, phone.within(dialog, "ACK"))
+    return dialog
+
+
+def hang_up_over_tls(link, phone, dialog):
+    send_over_tls(link, phone.within(dialog, "BYE"))
+    return receive(link, lambda m: m.cseq[1] == "BYE").status
+
+
+def send_over_tls(link, request):
+    request.set("Via", request.get("Via").replace("SIP/2.0/UDP", "SIP/2.0/TLS"))
+    link.sendall(request.build())
+
+
 def test_call_over_tls(tls):
     with over_tls(tls) as link, Phone(("127.0.0.1", 9)) as phone:
         served = hashlib.sha256(link.getpeercert(binary_form=True)).hexdigest()
         on_disk = ssl.PEM_cert_to_DER_cert((tls.root / "tls/default/chain.pem").read_text())
         assert served == hashlib.sha256(on_disk).hexdigest()
-        invite = phone.request("INVITE", "1000")
-        for name in ("Via", "Contact"):
-            invite.set(name, invite.get(name).replace("SIP/2.0/UDP", "SIP/2.0/TLS"))
-        invite.set("Contact", f"<sip:caller@127.0.0.1:{link.getsockname()[1]};transport=tls>")
-        link.sendall(invite.build())
-        final = receive(link, lambda m: m.status >= 200 and m.cseq == (1, "INVITE"))
-        assert final.status == 200
+        dialog = call_over_tls(link, phone)
         assert tls.call("status")["sessions"] == 1
-        dialog = phone.dialog(invite, final)
-        for method in ("ACK", "BYE"):
-            request = phone.within(dialog, method)
-            request.set("Via", request.get("Via").replace("SIP/2.0/UDP", "SIP/2.0/TLS"))
-            link.sendall(request.build())
-        assert receive(link, lambda m: m.cseq[1] == "BYE").status == 200
+        assert hang_up_over_tls(link, phone, dialog) == 200
 
 
 def receive(link, wanted):
@@ -232,9 +243,34 @@ def test_old_tls_is_refused(tls):
         over_tls(tls, newest=ssl.TLSVersion.TLSv1_1)
 
 
-def test_new_certificate_asks_for_a_drain(tls):
-    """Before 1.11.1 nothing else makes FreeSWITCH serve it, so it goes the way of a restart."""
-    context = tls.changed(tls_directories={"default": str(tls.root / "tls/next")})
-    answer = tls.configured(context)
+def test_new_certificate(tls):
+    """Before 1.11.1 only a restart makes FreeSWITCH serve it; since, the calls over TLS go on."""
+    following = tls.root / "tls" / "next"
+    following.mkdir()
+    certificate(following)
+    context = tls.changed(tls_directories={"default": str(following)})
+    port = context["profiles"]["internal"]["tls"]["port"]
+    hot = tuple(map(int, tls.call("status")["version"].split("-")[0].split("."))) >= (1, 11, 1)
+    with over_tls(tls) as link, Phone(("127.0.0.1", 9)) as phone:
+        dialog = call_over_tls(link, phone)
+        before = tls.call("cert_served", "127.0.0.1", port)["fingerprint"]
+        answer = tls.configured(context)
+        assert "tls-cert-dir" in str(answer)
+        after = tls.call("cert_served", "127.0.0.1", port)["fingerprint"]
+        assert answer["result"] is hot, answer["comment"]
+        assert (after != before) is hot
+        assert hang_up_over_tls(link, phone, dialog) == 200
+    if not hot:
+        return
+    actions = ["reloadxml", "reload_module mod_xml_curl", "rescan internal", "reloadcert"]
+    assert answer["changes"]["actions"] == actions
+    other = tls.root / "tls" / "mismatched"
+    other.mkdir()
+    certificate(other)
+    for name in ("agent.pem", "wss.pem"):
+        swapped = (other / "chain.pem").read_text() + (following / "key.pem").read_text()
+        (other / name).write_text(swapped)
+    answer = tls.configured(tls.changed(tls_directories={"default": str(other)}))
     assert answer["result"] is False
-    assert "tls-cert-dir" in answer["comment"]
+    assert "the previous configuration is back" in answer["comment"]
+    assert tls.call("cert_served", "127.0.0.1", port)["fingerprint"] == after

@@ -185,7 +185,8 @@ def test_every_row_cites_its_source(fs_table):
         assert ".c" in row[-1]
     names = [row.name for row in fs_table.PROFILE_RESCAN]
     assert names == sorted(set(names))
-    assert not set(names) & set(fs_table.PROFILE_RESTART)
+    always = {row.name for row in fs_table.PROFILE_RESCAN if not row.since}
+    assert not always & set(fs_table.PROFILE_RESTART)
 
 
 def settings_of(**values):
@@ -330,3 +331,18 @@ def test_only_listed_parameters_are_spared_a_restart(classify, rules, old, new):
         assert plan["disruption"] == "reload"
     elif differing - spared:
         assert plan["disruption"] == "restart"
+
+
+def test_new_certificate_by_version(fsxml, fs_changes, fs_table):
+    """A version that can take it up while calls go on does so, for all its profiles at once."""
+    old, new = (f'<param name="tls-cert-dir" value="/etc/tls/{name}"/>' for name in "ab")
+    sides = document(fsxml, profile=old), document(fsxml, profile=new)
+    for version, actions in {
+        (): ["restart"],
+        (1, 10, 12): ["restart"],
+        (1, 11, 0): ["restart"],
+        (1, 11, 1): ["reloadxml", "rescan internal", "reloadcert"],
+        (1, 11, 2): ["reloadxml", "rescan internal", "reloadcert"],
+    }.items():
+        plan = fs_changes.classify(*sides, fs_table.rules(version))
+        assert done(plan) == actions, version
