@@ -11,6 +11,8 @@ Minion options, all optional: ``freeswitch.conf_dir``, ``freeswitch.state_dir``,
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import ipaddress
 import json
 import re
@@ -36,8 +38,11 @@ EVENT_SOCKET = "autoload_configs/event_socket.conf.xml"
 DROP_INS = "/etc/systemd/system/freeswitch.service.d"
 START_SECONDS = 60.0
 CERTIFICATE_SECONDS = 10.0
-EDITS = ("with_gateway", "without_gateway", "with_module", "without_module", "with_setting",
-         "with_list")  # fmt: skip
+HANG_UP_SECONDS = 10.0
+PROFILE_SECONDS = 12.0  # it tries twice more to bind, 5 s apart
+EDITS = ("with_gateway", "without_gateway", "with_profile", "with_module", "without_module",
+         "with_setting", "with_list")  # fmt: skip
+ON_TIMEOUT = ("wait", "abort", "kill")
 
 # First words of the API commands anybody may run: they read and neither change nor reveal secrets.
 ALLOWED = (
@@ -299,12 +304,12 @@ def reloadxml():
 
         salt '*pbx*' freeswitch.reloadxml
     """
-    return _act({"do": "reloadxml"})
+    return _watched({"do": "reloadxml"}, lambda: {"configuration": _digest("root")})
 
 
 def reloadacl():
     """
-    Make FreeSWITCH read its access lists again.
+    Make FreeSWITCH read its access lists again; raises if it could not. ``acl_test`` proves one.
 
     CLI Example:
 
@@ -312,7 +317,8 @@ def reloadacl():
 
         salt '*pbx*' freeswitch.reloadacl
     """
-    return _act({"do": "reloadacl"})
+    lists = "configuration configuration name acl.conf"
+    return _watched({"do": "reloadacl"}, lambda: {"lists": _digest(lists)})
 
 
 def rescan(profile):
@@ -333,7 +339,12 @@ def rescan(profile):
         raise CommandExecutionError(
             f"rescan refused, the disk holds what needs a restart: {'; '.join(pending['why'])}"
         )
-    return _act({"do": "rescan", "profile": _word(profile, "profile")})
+    action = {"do": "rescan", "profile": _word(profile, "profile")}
+
+    def look():
+        return sorted(name for name, one in gateways().items() if one["profile"] == profile)
+
+    return _watched(action, lambda: {"gateways": look()})
 
 
 def killgw(profile, gateway):
@@ -346,13 +357,57 @@ def killgw(profile, gateway):
 
         salt '*pbx*' freeswitch.killgw external example-carrier
     """
-    return _act(
-        {
-            "do": "killgw",
-            "profile": _word(profile, "profile"),
-            "gateway": _word(gateway, "gateway"),
-        }
-    )
+    action = {
+        "do": "killgw",
+        "profile": _word(profile, "profile"),
+        "gateway": _word(gateway, "gateway"),
+    }
+    return _watched(action, lambda: gateway_status(gateway))
+
+
+def profile_start(name):
+    """
+    Start a profile that the configuration names and that does not run; others are not touched.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*pbx*' freeswitch.profile_start external
+    """
+    action = {"do": "start", "profile": _word(name, "profile")}
+    before = profiles().get(name)
+    return {**_act(action), "before": before, "after": _await_profile(name)}
+
+
+def cert_reload():
+    """
+    Make every profile serve the certificates that are on disk, calls over TLS going on.
+
+    Raises where that cannot be (before 1.11.1, or with parameters that FreeSWITCH forgets doing
+    it), and if a socket does not serve the certificate on disk within 10 seconds.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*pbx*' freeswitch.cert_reload
+    """
+    tree, version = _tree(_opt("conf_dir")), _version()
+    row = _util("fs_table.rules", version)["profile"].get("tls-cert-dir")
+    if row is None:
+        raise CommandExecutionError("this FreeSWITCH reads certificates at a start only; drain it")
+    lost = _util("fs_changes.forgotten", _util("fsxml.load", tree), row)
+    if lost:
+        raise CommandExecutionError(f"reloadcert would forget {', '.join(lost)}; drain and restart")
+
+    def look():
+        return {f"{host}:{port}": _fingerprint(host, port) for host, port, _ in _tls_sockets(tree)}
+
+    before = look()
+    done = _act({"do": "reloadcert"})
+    _verify_certificates(tree)
+    return {**done, "before": before, "after": look()}
 
 
 def set_limits(max_sessions=None, sessions_per_second=None):
@@ -398,7 +453,7 @@ def send_sighup():
 
         salt '*pbx*' freeswitch.send_sighup
     """
-    return _act({"do": "send_sighup"})
+    return _watched({"do": "send_sighup"}, _log_file)
 
 
 def api(command):
@@ -411,11 +466,26 @@ def api(command):
 
         salt '*pbx*' freeswitch.api 'sofia status profile internal'
     """
-    words = tuple(command.split())
-    if not any(words[: len(allowed)] == allowed for allowed in ALLOWED):
-        known = ", ".join(" ".join(allowed) for allowed in ALLOWED)
-        raise CommandExecutionError(f"command not allowed; allowed are: {known}")
-    return _api(" ".join(words))
+    return _api(_allowed(command))
+
+
+def bgapi(command, timeout=60):
+    """
+    Run an API command that only reads in FreeSWITCH's background and return its answer.
+
+    For answers that take longer than the event socket is given otherwise; ``timeout`` is seconds.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*pbx*' freeswitch.bgapi 'show registrations' timeout=120
+    """
+    with _connect(float(timeout)) as link:
+        try:
+            return link.bgapi(_allowed(command))
+        except (OSError, ValueError) as err:
+            raise CommandExecutionError(str(err)) from None
 
 
 def checks():
@@ -462,7 +532,7 @@ def config_check(path=None, boot=True):
     """
     path = path or _opt("conf_dir")
     tree = _tree(path)
-    problems = _problems(tree) or (_trial(path, tree) if boot else [])
+    problems = _problems(tree, _version()) or (_trial(path, tree) if boot else [])
     return {"result": not problems, "problems": problems}
 
 
@@ -527,12 +597,13 @@ def apply(plan):
     if any(action.get("do") == "restart" for action in actions):
         raise CommandExecutionError("a plan that restarts is not applied here")
     with _lock("freeswitch.apply"):
+        before = _digest("root")
         done = [_act(action) for action in actions]
     return {
         "result": True,
-        "action": [_util("reconcile.in_words", action) for action in actions],
-        "before": "",
-        "after": "",
+        "action": [step["action"] for step in done],
+        "before": {"configuration": before},
+        "after": {"configuration": _digest("root")},
         "evidence": [step["evidence"] for step in done],
     }
 
@@ -578,9 +649,9 @@ def edit(element, *arguments, test=False):
     Change one element of the configuration that is on disk, as far as calls allow.
 
     element
-        ``with_gateway name profile params``, ``without_gateway name``, ``with_module name``,
-        ``without_module name``, ``with_setting name value`` (of switch.conf) or ``with_list name
-        allow deny``.
+        ``with_gateway name profile params``, ``without_gateway name``, ``with_profile name
+        params``, ``with_module name``, ``without_module name``, ``with_setting name value`` (of
+        switch.conf) or ``with_list name allow deny``.
 
     Everything else stays as it is; check, exchange, least action and verification are those of
     ``configure``, and so is the answer. ``freeswitch.configured`` puts back what pillar says.
@@ -664,6 +735,92 @@ def gateway_restart(name):
     return {"result": True, "action": told, "before": before, "after": after, "evidence": told}
 
 
+def drain(timeout=600, on_timeout="wait"):
+    """
+    Refuse new calls and wait for those that are up, ``timeout`` seconds at most.
+
+    on_timeout
+        What to do with calls that are up by then: ``wait`` leaves them and the node draining,
+        ``abort`` puts the node back into service, ``kill`` hangs them up.
+
+    ``after`` is what ``drain_status`` says then; ``result`` tells whether the node is empty and out
+    of service. Withdrawing it on its proxies first is ``guardian drain``'s business.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt pbx-01.lab-local freeswitch.drain timeout=1800 on_timeout=abort
+    """
+    if on_timeout not in ON_TIMEOUT:
+        raise CommandExecutionError(f"on_timeout is one of {', '.join(ON_TIMEOUT)}")
+    before = drain_status()
+    done = __salt__["voice.drain"](timeout=timeout, by="freeswitch.drain")
+    evidence = f"{done['calls']} calls up"
+    if not done["drained"] and on_timeout == "abort":
+        evidence += f" after {timeout} s: back in service"
+        __salt__["voice.undrain"]()
+    elif not done["drained"] and on_timeout == "kill":
+        evidence += f" after {timeout} s: {_api('hupall').strip()}"
+        done = __salt__["voice.drain"](timeout=HANG_UP_SECONDS, by="freeswitch.drain")
+    return {
+        "result": done["drained"],
+        "action": "drain",
+        "before": before,
+        "after": drain_status(),
+        "evidence": evidence,
+    }
+
+
+def undrain():
+    """
+    Take new calls again and remove the mark of the drain.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt pbx-01.lab-local freeswitch.undrain
+    """
+    return __salt__["voice.undrain"]()
+
+
+def drain_status():
+    """
+    Return how far a drain is, ``{"state", "calls", "drained_mark"}``; states as in ``voice``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt pbx-01.lab-local freeswitch.drain_status
+    """
+    found = __salt__["voice.in_service"]()
+    return {key: found[key] for key in ("state", "calls", "drained_mark")}
+
+
+def esl_password_is_default():
+    """
+    Tell whether the event socket lets in anybody who knows FreeSWITCH's documentation.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*pbx*' freeswitch.esl_password_is_default
+    """
+    settings = _util("fsxml.event_socket", _disk_event_socket())
+    for password in ("ClueCon", "1234"):
+        try:
+            _util("esl.connect", **{**settings, "password": password}).close()
+        except CommandExecutionError as err:
+            if "password refused" not in str(err):
+                raise
+        else:
+            return True
+    return False
+
+
 def acl_test(address, name):
     """
     Tell whether an access list, as it runs, allows an address.
@@ -744,7 +901,10 @@ class _Daemon:
         self.workspace = str(__opts__.get("id", "")).partition(".")[2]
         self.context = __context__
         self.util = _util
-        self._version = None
+
+    @functools.cached_property
+    def _version(self):
+        return _version()
 
     def life(self):
         now = status()
@@ -761,14 +921,12 @@ class _Daemon:
         return [path for path in paths if Path(self.system_root + path).exists()]
 
     def problems(self, tree):
-        return _problems(tree)
+        return _problems(tree, self._version)
 
     def rehearse(self, path, tree):
         return _trial(path, tree)
 
     def classify(self, old, new):
-        if self._version is None:  # of what runs; one that does not answer can do the least
-            self._version = tuple(map(int, re.findall(r"\d+", status()["version"])[:3]))
         trees = _util("fsxml.load", old), _util("fsxml.load", new)
         return _util("fs_changes.classify", *trees, _util("fs_table.rules", self._version))
 
@@ -796,7 +954,8 @@ class _Daemon:
         return None
 
     def act(self, plan, run):
-        apply(plan)
+        for action in plan["actions"]:
+            _act(action)
         return run["reloads"]
 
     def verify(self, plan, tree):
@@ -817,6 +976,8 @@ class _Daemon:
             if gateway_status(name) is not None:
                 raise CommandExecutionError(f"gateway {name} still runs after its killgw")
         for action in plan["actions"]:
+            if action["do"] == "start":
+                _await_profile(action["profile"])
             if action["do"] == "callcenter":
                 _verify_callcenter(action)
             if action["do"] == "reloadcert":
@@ -932,6 +1093,44 @@ def _act(action):
     }
 
 
+def _watched(action, look):
+    """Run one action and return it with what ``look`` sees before and after."""
+    before = look()
+    return {**_act(action), "before": before, "after": look()}
+
+
+def _digest(what):
+    """Return a short digest of a part of the configuration as FreeSWITCH holds it."""
+    return hashlib.sha256(_api(f"xml_locate {what}", timeout=15.0).encode()).hexdigest()[:16]
+
+
+def _log_file():
+    """Return which file the log is at this moment, ``{"inode", "size"}``."""
+    try:
+        found = (Path(_api("global_getvar log_dir").strip()) / "freeswitch.log").stat()
+    except OSError:
+        return {"inode": None, "size": None}
+    return {"inode": found.st_ino, "size": found.st_size}
+
+
+def _allowed(command):
+    words = tuple(command.split())
+    if not any(words[: len(allowed)] == allowed for allowed in ALLOWED):
+        known = ", ".join(" ".join(allowed) for allowed in ALLOWED)
+        raise CommandExecutionError(f"command not allowed; allowed are: {known}")
+    return " ".join(words)
+
+
+def _await_profile(name):
+    """Wait until a profile runs and return it; "started successfully" is said before it does."""
+    deadline = time.monotonic() + PROFILE_SECONDS
+    while not (found := profiles().get(name, {})).get("running"):
+        if time.monotonic() >= deadline:
+            raise CommandExecutionError(f"profile {name} does not run after its start; see the log")
+        time.sleep(0.1)
+    return found
+
+
 def _verify_callcenter(action):
     """Look for the element itself: its commands say +OK of an agent that nobody knows."""
     kind, verb = action["verb"].split()
@@ -946,14 +1145,29 @@ def _verify_callcenter(action):
 
 def _verify_certificates(tree):
     """Look at what each TLS socket serves: reloadcert says +OK before it has looked at a file."""
+    for host, port, path in _tls_sockets(tree):
+        _await_certificate(host, port, path)
+
+
+def _tls_sockets(tree):
+    """Return (host, port, file of what it must serve) of each TLS socket a tree asks for."""
     sofia = _util("fsxml.load", tree).configuration("sofia.conf")
-    for profile in sofia.all("profiles", "profile"):
-        settings = profile.all("settings")[0]
-        directory, host = settings.param("tls-cert-dir"), settings.param("sip-ip")
-        wss = settings.param("wss-binding").rpartition(":")[2]
-        for file, port in (("agent.pem", settings.param("tls-sip-port")), ("wss.pem", wss)):
-            if directory and port:
-                _await_certificate(host, port, f"{directory}/{file}")
+    found = []
+    for profile in sofia.all("profiles", "profile") if sofia is not None else []:
+        for settings in profile.all("settings")[:1]:
+            directory, host = settings.param("tls-cert-dir"), settings.param("sip-ip")
+            wss = settings.param("wss-binding").rpartition(":")[2]
+            for file, port in (("agent.pem", settings.param("tls-sip-port")), ("wss.pem", wss)):
+                if directory and port:
+                    found.append((host, port, f"{directory}/{file}"))
+    return found
+
+
+def _fingerprint(host, port):
+    try:
+        return cert_served(host, port)["fingerprint"]
+    except CommandExecutionError as err:
+        return str(err)
 
 
 def _await_certificate(host, port, path):
@@ -1130,9 +1344,21 @@ def _tree(path):
     return {name: content or b"" for name, content in found.items()}
 
 
-def _problems(tree):
+def _problems(tree, version):
     document = _util("fsxml.load", tree)
-    return [*_util("fsxml.check", document), *_util("fs_policy.check", document)]
+    return [
+        *_util("fsxml.check", document),
+        *_util("fs_dialplan.check", document),
+        *_util("fs_policy.check", document, version),
+    ]
+
+
+def _version():
+    """Return the version that runs, else the one that would: ``(1, 10, 12)``, () if not known."""
+    told = status()["version"]
+    if not told and Path(_opt("binary")).exists():
+        told = __salt__["cmd.run_stdout"]([_opt("binary"), "-version"], python_shell=False)
+    return tuple(map(int, re.findall(r"\d+", told)[:3]))
 
 
 def _trial(path, tree):

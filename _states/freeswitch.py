@@ -138,6 +138,105 @@ def gateway_absent(name):
     return _state(name, "freeswitch.edit", "without_gateway", name)
 
 
+def profile_running(name, params=None):
+    """
+    Have a SIP profile running, with these parameters.
+
+    name
+        The profile; the configuration on disk must have it.
+
+    params
+        FreeSWITCH's own parameter names; those that are not named stay as they are.
+
+    A profile that does not run is started. One that runs is rescanned, or the state fails with the
+    plan where a parameter needs a restart.
+
+    .. code-block:: yaml
+
+        internal:
+          freeswitch.profile_running:
+            - params: {nonce-ttl: 120}
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"profile {name} runs"}
+    if params:
+        ret = _state(name, "freeswitch.edit", "with_profile", name, params)
+        if ret["result"] is False:
+            return ret
+    try:
+        before = __salt__["freeswitch.profiles"]().get(name, {}).get("state", "absent")
+        if before == "RUNNING":
+            return ret
+        ret["changes"]["profile"] = {"old": before, "new": "RUNNING"}
+        if __opts__["test"]:
+            return {**ret, "result": None, "comment": f"profile {name} would be started"}
+        __salt__["freeswitch.profile_start"](name)
+        ret["comment"] = f"profile {name} started"
+    except CommandExecutionError as err:
+        ret.update(result=False, comment=str(err))
+    return ret
+
+
+def tls_certificate(name, certificate, dns_names=None, directory="/etc/voice/sofia"):
+    """
+    Have a profile serve a certificate of pillar ``certificates``, proven by a handshake.
+
+    name
+        The profile.
+
+    certificate
+        Name of the bundle; it is verified and laid out as FreeSWITCH reads it below ``directory``.
+
+    dns_names
+        DNS names the leaf must hold.
+
+    From 1.11.1 on calls over TLS go on; before, and where the profile sets ``tls-ciphers``, the
+    certificate is deployed and the state fails with the restart it needs.
+
+    .. code-block:: yaml
+
+        internal:
+          freeswitch.tls_certificate:
+            - certificate: default
+            - dns_names: [voice.example.org]
+    """
+    try:
+        deployed = __salt__["certificate.deploy"](
+            certificate,
+            dns_names=dns_names,
+            directory=directory,
+            layout="sofia",
+            owner=__opts__.get("freeswitch.user") or "freeswitch",
+            test=__opts__["test"],
+        )
+        where = __salt__["certificate.directories"](directory)[certificate]
+    except CommandExecutionError as err:
+        return {"name": name, "result": False, "changes": {}, "comment": str(err)}
+    ret = _state(name, "freeswitch.edit", "with_profile", name, {"tls-cert-dir": where})
+    ret["changes"] = {**deployed["changes"], **ret["changes"]}
+    return ret
+
+
+def esl_password_not_default(name):
+    """
+    Fail while the event socket that runs takes a password of FreeSWITCH's documentation.
+
+    Changes nothing: ``freeswitch.configured`` sets the one of pillar, under the calls.
+
+    .. code-block:: yaml
+
+        Nobody walks in:
+          freeswitch.esl_password_not_default: []
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "public passwords are refused"}
+    try:
+        if __salt__["freeswitch.esl_password_is_default"]():
+            told = "the event socket takes a public password; set freeswitch:esl_password and apply"
+            ret.update(result=False, comment=told)
+    except CommandExecutionError as err:
+        ret.update(result=False, comment=str(err))
+    return ret
+
+
 def module_loaded(name):
     """
     Have a module loaded now and at the next start.

@@ -30,6 +30,17 @@ def classify(old: object, new: object, rules: dict) -> dict:
     return plan.result()
 
 
+def forgotten(document: object, row: object) -> list[str]:
+    """Return what the action after a rescan makes some profile forget, since it reaches them all.
+
+    ``row`` is one of ``fs_table.rules()["profile"]``.
+    """
+    sofia = document.configuration("sofia.conf")
+    profiles = sofia.all("profiles", "profile") if sofia is not None and row.forgets else []
+    settings = [node for profile in profiles for node in profile.all("settings")[:1]]
+    return [name for name in row.forgets if any(node.param(name) for node in settings)]
+
+
 class _Plan:
     def __init__(self, old: object, new: object, rules: dict) -> None:
         self.old = old
@@ -81,7 +92,10 @@ def _variables(plan: _Plan) -> None:
             continue
         files = (old.set_by.get(name, ""), new.set_by.get(name, ""))
         files = tuple(file for file in files if file)
-        if after is None and _mentions(new.root, name):
+        if name in plan.rules["start_variables"]:
+            what = f"variable {_change(plan, name, before, after)}: read at a start only"
+            plan.add(what, "restart", files)
+        elif after is None and _mentions(new.root, name):
             plan.add(f"variable {name} removed but still used at run time", "restart", files)
         else:
             plan.add(f"variable {_change(plan, name, before, after)}", "reloadxml", files)
@@ -352,6 +366,8 @@ def _params(
             what = f"{what}: {reason}" if reason else what
         elif _keeps(row, old, new):
             what, row = f"{what}: a rescan keeps something of what it was", None
+        elif lost := forgotten(plan.new, row):
+            what, row = f"{what}: {row.then} forgets {', '.join(lost)}", None
         if row is None:
             plan.add(what, "restart", _files(nodes))
             continue

@@ -63,6 +63,24 @@ def _with_includes(tree: Tree) -> Tree:
     return changed
 
 
+def with_profile(tree: Tree, name: str, params: dict) -> Tree:
+    """Have a profile, which must be there already, with these parameters and all its others."""
+    path = f"sip_profiles/{_name(name)}.xml"
+    head, opening, rest = _text(tree, path).partition("<settings>\n")
+    settings, closing, tail = rest.partition("  </settings>")
+    if not closing:
+        raise ValueError(f"{path}: has no <settings> on lines of their own")
+    for key, value in params.items():
+        lines = "".join(
+            f"    <param name={_attribute(key)} value={_attribute(one)}/>\n"
+            for one in (value if isinstance(value, list) else [value])
+        )
+        given = re.compile(rf'^ *<param name="{re.escape(key)}" value="[^"]*"/>\n', re.MULTILINE)
+        at = found.start() if (found := given.search(settings)) else len(settings)
+        settings = settings[:at] + lines + given.sub("", settings[at:])
+    return {**tree, path: "".join((head, opening, settings, closing, tail)).encode()}
+
+
 def with_module(tree: Tree, name: str) -> Tree:
     """Have a module loaded, after all others."""
     line = f'<load module="{_name(name)}"/>'

@@ -1,7 +1,8 @@
 """Refuse a FreeSWITCH configuration that is well-formed and dangerous.
 
 Each rule names the file and line, what could happen and what to write instead. Sources: the
-defaults of the 1.10.12 source, which are open in most of these places, and CVE-2019-19492.
+defaults of the 1.10.12 source, which are open in most of these places and the same in 1.11.2, and
+CVE-2019-19492.
 """
 
 from __future__ import annotations
@@ -24,7 +25,21 @@ OPEN_FLAGS = (
     ("accept-blind-reg", "anyone may register as any user"),
     ("disable-auth-messages", "anyone may send messages"),
     ("disable-auth-subscriptions", "anyone may watch users"),
+    # sofia.c sofia_handle_sip_i_info: a request of type freeswitch/api-request, in no dialog even.
+    ("extended-info-parsing", "anyone may run any command of the daemon"),
+    ("enable-chat-api-proto", "a message may run any command of the daemon"),
 )
+# Since then a profile must ask for it before a MESSAGE to `api+command` runs that command.
+MESSAGES_RUN_NOTHING = (1, 11, 3)
+SHELLS = ("disable_system_api_commands", "disable_system_app_commands")
+# mod_event_socket.c auth_api_command looks at the first word alone; these run whatever follows.
+RUNS_ANYTHING = {
+    "alias", "bg_spawn", "bg_system", "cond", "eval", "expand", "global_setvar", "json", "load",
+    "lua", "luarun", "originate", "reload", "sched_api", "spawn", "spawn_stream", "system",
+    "uuid_broadcast", "uuid_setvar", "uuid_transfer", "xml_wrap",
+}  # fmt: skip
+# mod_event_socket.c answers a login out of 512 bytes; a longer list leaves the client waiting.
+LONGEST_ALLOWED = 400
 
 # One number for each country code and a premium prefix: what no single customer calls all of.
 COUNTRY_CODES = (
@@ -46,15 +61,19 @@ LONGEST_EXPRESSION = 2000
 MOST_COUNTRIES = len(COUNTRY_CODES) // 2
 
 
-def check(document: object) -> list[str]:
-    """Return what is dangerous in a loaded document (``fsxml.load``), a line each; [] is good."""
+def check(document: object, version: tuple[int, ...] = ()) -> list[str]:
+    """Return what is dangerous in a loaded document (``fsxml.load``), a line each; [] is good.
+
+    ``version``, ``(1, 11, 2)`` say, is that of the daemon that will read it; without it the
+    document must be safe for every one.
+    """
     if document.root is None:
         return []
     return [
         *_event_socket(document),
         *_core(document),
         *_lists(document),
-        *_profiles(document),
+        *_profiles(document, version),
         *_directory(document),
         *_dialplan(document),
         *_xml_curl(document),
@@ -91,6 +110,11 @@ def _core(document: object) -> list[str]:
             problems.append(
                 f"{_at(load)}: mod_xml_rpc serves every command over plain HTTP; leave it out"
             )
+    problems += [
+        f"vars.xml: commands and dialplans may run a shell; set variable {name} to true"
+        for name in SHELLS
+        if not _true(document.variables.get(name, ""))
+    ]
     return problems
 
 
@@ -122,17 +146,17 @@ def _wide(cidr: str) -> bool:
     return False
 
 
-def _profiles(document: object) -> list[str]:
+def _profiles(document: object, version: tuple[int, ...]) -> list[str]:
     sofia = document.configuration("sofia.conf")
     problems = []
     for profile in sofia.all("profiles", "profile") if sofia is not None else []:
         for settings in profile.all("settings")[:1]:
             name = f"{_at(settings)}: profile {profile.attrib.get('name', '')}"
-            problems += [f"{name} {what}" for what in _profile(settings)]
+            problems += [f"{name} {what}" for what in _profile(settings, version)]
     return problems
 
 
-def _profile(settings: object) -> list[str]:
+def _profile(settings: object, version: tuple[int, ...]) -> list[str]:
     def value(name: str, default: str = "") -> str:
         return settings.param(name, default).lower()
 
@@ -147,6 +171,10 @@ def _profile(settings: object) -> list[str]:
         for name, what in (("auth-messages", "messages"), ("auth-subscriptions", "subscriptions"))
         if not _true(value(name, "true"))
     ]
+    if version < MESSAGES_RUN_NOTHING and _true(value("enable-chat", "true")):
+        found.append(
+            "lets a message of any user run any command (<= 1.11.2); set enable-chat to false"
+        )
     lists = [value for name, value, _ in settings.params() if name == "apply-inbound-acl"]
     named = [one.split(":")[0] for one in lists if one.split(":")[0] not in ("", "none")]
     if set(named) & OPEN_LISTS:
@@ -181,12 +209,9 @@ def _directory(document: object) -> list[str]:
         node, inherited = waiting.pop()
         hashed = inherited
         for params in node.all("params"):
-            hashed = hashed or bool(params.param("a1-hash") or params.param("password"))
-            for name, value, element in params.params():
-                if name in ("password", "vm-password"):
-                    weak = " and a well-known one" if value.lower() in WEAK else ""
-                    remedy = "write its a1-hash" if name == "password" else "leave it out"
-                    problems.append(f"{_at(element)}: {name} in the clear{weak}; {remedy}")
+            hashed = hashed or any(map(params.param, ("a1-hash", "password")))
+            hashed = hashed or _true(params.param("sip-forbid-register"))  # no login by SIP at all
+            problems += _directory_params(node, params)
         if node.name == "user" and node.attrib.get("type") != "pointer" and not hashed:
             problems.append(
                 f"{_at(node)}: user {node.attrib.get('id', '')} has no a1-hash, and FreeSWITCH "
@@ -194,6 +219,35 @@ def _directory(document: object) -> list[str]:
             )
         waiting += [(child, hashed) for child in node.children if child.name != "params"]
     return sorted(problems)
+
+
+def _directory_params(owner: object, params: object) -> list[str]:
+    problems = []
+    for name, value, element in params.params():
+        if name in ("password", "vm-password"):
+            weak = " and a well-known one" if value.lower() in WEAK else ""
+            remedy = "write its a1-hash" if name == "password" else "leave it out"
+            problems.append(f"{_at(element)}: {name} in the clear{weak}; {remedy}")
+        elif name == "esl-password" and owner.name != "user":
+            problems.append(
+                f"{_at(element)}: lets every user of this {owner.name} control the daemon"
+            )
+    password = params.param("esl-password")
+    if not password or owner.name != "user":
+        return problems
+    name = f"{_at(params)}: event socket user {owner.attrib.get('id', '')}"
+    if password.lower() in WEAK or len(password) < SHORTEST_PASSWORD:
+        problems.append(f"{name} has a well-known password or a short one; set another")
+    allowed = params.param("esl-allowed-api").split()
+    if not allowed:
+        problems.append(f"{name} may run every command; name them in esl-allowed-api")
+    if set(allowed) & RUNS_ANYTHING:
+        listed = ", ".join(sorted(set(allowed) & RUNS_ANYTHING))
+        problems.append(f"{name} may run {listed}, and by that anything; leave it out")
+    events = params.param("esl-allowed-events")
+    if len(" ".join(allowed)) + len(events) > LONGEST_ALLOWED:
+        problems.append(f"{name} has lists longer than FreeSWITCH can answer; shorten them")
+    return problems
 
 
 def _dialplan(document: object) -> list[str]:

@@ -2,7 +2,8 @@
 
 Data only; ``_utils/fs_changes.py`` reads it and whatever has no row here needs a restart. Sources:
 `lab` measured on 1.10.12 with a call up (tests/contract), otherwise the function of the 1.10.12
-source that reads the value. mod_sofia reads its parameters alike in 1.11.2; where a later version
+source that reads the value. Up to 1.11.2 nothing is read otherwise (the diff of mod_sofia,
+mod_event_socket, switch_xml.c and the modules named here touches none of it); where a later version
 can do more, the row says since when.
 """
 
@@ -35,6 +36,7 @@ class Row(NamedTuple):
     ``stays``: (old, new) values where something of the old one stays behind.
     ``form``: a pattern that both values must have in full.
     ``then``: what must follow the rescan.
+    ``forgets``: parameters that action loses; with one of them set the change is a restart.
     ``since``: the first version that does it; before, the change is a restart.
     """
 
@@ -44,6 +46,7 @@ class Row(NamedTuple):
     stays: tuple[tuple[str, str], ...] = ()
     form: str = ""
     then: str = ""
+    forgets: tuple[str, ...] = ()
     since: tuple[int, ...] = ()
 
 
@@ -80,6 +83,7 @@ PROFILE_RESCAN = (
     Row("disable-transcoding", MEDIA_FLAG),
     Row("dtmf-duration", PER_CALL),
     Row("dtmf-type", PER_CALL),
+    Row("enable-chat", "sofia_presence.c sofia_presence_handle_sip_i_message: tested per message"),
     Row("ext-rtp-ip", PER_CALL + "; lab", form=ADDRESSES),
     Row("extended-info-parsing", FLAG),
     Row("fire-message-events", FLAG),
@@ -139,7 +143,7 @@ PROFILE_RESCAN = (
     Row("sip-user-ping-min", "sofia.c: read per ping"),
     Row("t38-passthru", FLAG),
     Row("tls-cert-dir", "mod_sofia.c sofia_cert_reload_handler: nua_reload_tls; lab on 1.11.2",
-        then="reloadcert", since=(1, 11, 1)),
+        then="reloadcert", forgets=("tls-ciphers", "tls-passphrase"), since=(1, 11, 1)),
     Row("unregister-on-options-fail", "sofia_reg.c: flag, tested per ping"),
     Row("username", PER_CALL + ": SDP user name; lab"),
 )  # fmt: skip
@@ -187,15 +191,23 @@ SOFIA_GLOBAL_RESCAN = (
     Row("tracelevel", "sofia.c config_sofia: read per message"),
 )
 
-# switch.conf settings and the fsctl word that applies them at once: (name, word, source).
+# switch.conf settings and the fsctl word that applies them at once: (name, word, since, source).
 SWITCH_FSCTL = (
-    ("max-sessions", "max_sessions", "mod_commands.c ctl_function; lab"),
-    ("sessions-per-second", "sps", "mod_commands.c ctl_function; lab"),
-    ("loglevel", "loglevel", "mod_commands.c ctl_function; lab"),
-    ("min-idle-cpu", "min_idle_cpu", "mod_commands.c ctl_function"),
-    ("max-dtmf-duration", "max_dtmf_duration", "mod_commands.c ctl_function"),
-    ("min-dtmf-duration", "min_dtmf_duration", "mod_commands.c ctl_function"),
-    ("default-dtmf-duration", "default_dtmf_duration", "mod_commands.c ctl_function"),
+    ("max-sessions", "max_sessions", (), "mod_commands.c ctl_function; lab"),
+    ("sessions-per-second", "sps", (), "mod_commands.c ctl_function; lab"),
+    ("loglevel", "loglevel", (), "mod_commands.c ctl_function; lab"),
+    ("min-idle-cpu", "min_idle_cpu", (), "mod_commands.c ctl_function"),
+    ("max-dtmf-duration", "max_dtmf_duration", (), "mod_commands.c ctl_function"),
+    ("min-dtmf-duration", "min_dtmf_duration", (), "mod_commands.c ctl_function"),
+    ("default-dtmf-duration", "default_dtmf_duration", (), "mod_commands.c ctl_function"),
+    ("uuid-version", "uuid_version", (1, 11, 0), "mod_commands.c ctl_function"),
+)
+
+# Global variables that are looked at once, as the daemon or a module starts: (name, source).
+START_VARIABLES = (
+    ("api_on_startup", "switch_core.c switch_core_init_and_modload"),
+    ("disable_system_api_commands", "mod_commands.c mod_commands_load"),
+    ("disable_system_app_commands", "mod_dptools.c mod_dptools_load"),
 )
 
 # Sections whose content is looked up for every call or request: (section, action, source).
@@ -247,7 +259,8 @@ def rules(version: tuple[int, ...] = ()) -> dict[str, object]:
         "profile": {row.name: row for row in PROFILE_RESCAN if row.since <= version},
         "profile_restart": PROFILE_RESTART,
         "sofia_global": {row.name: row for row in SOFIA_GLOBAL_RESCAN},
-        "switch": {name: word for name, word, _ in SWITCH_FSCTL},
+        "switch": {name: word for name, word, since, _ in SWITCH_FSCTL if since <= version},
+        "start_variables": {name for name, _ in START_VARIABLES},
         "sections": {name: actions for name, actions, _ in LOOKED_UP},
         "configurations": {name: (parts, actions) for name, parts, actions, _ in CONFIGURATIONS},
         "callcenter": CALLCENTER,

@@ -150,6 +150,7 @@ def check(document: Document) -> list[str]:
     if document.root is not None:
         problems += _duplicates(document)
         problems += _sofia(document)
+        problems += _media_ports(document)
         problems += _event_socket(document)
         problems += _modules(document)
     return problems
@@ -549,6 +550,28 @@ def _sockets(settings: Node) -> list[tuple[str, tuple[str, str, str]]]:
             host, _, port = value.rpartition(":")
             found.append((key, ("sip", host or address, port)))
     return found
+
+
+def _media_ports(document: Document) -> list[str]:
+    """A profile's UDP port among those for media is taken from it by a call, or the reverse."""
+    switch, sofia = map(document.configuration, ("switch.conf", "sofia.conf"))
+    settings = switch.all("settings") if switch is not None else []
+    ends = [settings[0].param(f"rtp-{end}-port") for end in ("start", "end")] if settings else []
+    if sofia is None or not ends or not all(end.isdigit() for end in ends):
+        return []
+    first, last = map(int, ends)
+    problems = []
+    if first >= last:
+        problems.append(f"{_at(settings[0])}: rtp-start-port {first} is not below rtp-end-port")
+    for profile in sofia.all("profiles", "profile"):
+        for node in profile.all("settings")[:1]:
+            for key, (_, _, port) in _sockets(node):
+                if key == "sip-port" and port.isdigit() and first <= int(port) <= last:
+                    problems.append(
+                        f"{_at(node)}: sip-port {port} of profile {profile.attrib.get('name', '')} "
+                        f"is one of the media ports {first}-{last}"
+                    )
+    return problems
 
 
 def _event_socket(document: Document) -> list[str]:

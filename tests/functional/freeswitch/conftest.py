@@ -66,10 +66,11 @@ class Node(Minion):
         )
         self.context = yaml.safe_load((REPOSITORY / "salt/freeswitch/defaults.yaml").read_text())
         self.context.update(
-            node={"id": "pbx-01.lab-local", "name": "pbx-01", "address": "127.0.0.1"},
+            node={"id": "pbx-01.lab-local", "name": "pbx-01", "zone": "a", "address": "127.0.0.1"},
             fleet={"sip-01": {"role": "sip", "address": "127.0.0.1"}},
             esl_password="functional-not-a-secret",
             event_socket={"port": free_ports()},
+            rtp={"start_port": 16384, "end_port": 21998},  # below the ports of `free_ports`
         )
         self.context["dialplan"]["public"] = [
             {

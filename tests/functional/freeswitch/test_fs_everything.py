@@ -69,6 +69,7 @@ def certificate(directory):
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
          "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-addext", "basicConstraints=critical,CA:FALSE",
          "-keyout", directory / "key.pem", "-out", directory / "chain.pem"],
         check=True, capture_output=True,
     )  # fmt: skip
@@ -248,6 +249,11 @@ def test_new_certificate(tls):
     following = tls.root / "tls" / "next"
     following.mkdir()
     certificate(following)
+    tls.context["tls_ciphers"] = None
+    assert tls.configured()["result"] is False, "ciphers are read at a start"
+    tls.call("pause")
+    assert tls.configured()["result"] is True
+    assert tls.running()["result"] is True
     context = tls.changed(tls_directories={"default": str(following)})
     port = context["profiles"]["internal"]["tls"]["port"]
     hot = tuple(map(int, tls.call("status")["version"].split("-")[0].split("."))) >= (1, 11, 1)
@@ -274,3 +280,49 @@ def test_new_certificate(tls):
     assert answer["result"] is False
     assert "the previous configuration is back" in answer["comment"]
     assert tls.call("cert_served", "127.0.0.1", port)["fingerprint"] == after
+    assert set(tls.call("cert_reload")["after"].values()) == {after}
+
+
+def test_new_certificate_needs_a_drain_where_ciphers_are_named(tls):
+    """Whatever the version: reloadcert would go on with ciphers that nobody chose."""
+    following = tls.root / "tls" / "next"
+    following.mkdir()
+    certificate(following)
+    answer = tls.configured(tls.changed(tls_directories={"default": str(following)}))
+    assert answer["result"] is False
+    assert "restart needed: tls-cert-dir" in answer["comment"]
+
+
+def with_pillar(node, pillar):
+    """Give the minion of a node this pillar."""
+    (node.root / "pillar" / "top.sls").write_text("base: {'*': [given]}\n")
+    (node.root / "pillar" / "given.sls").write_text("#!json\n" + json.dumps(pillar))
+    node.caller.sminion.gen_modules()
+
+
+def test_state_has_a_profile_serve_a_certificate_of_pillar(tls):
+    """Its first is a restart, from one directory to another; later ones follow under calls."""
+    source = tls.root / "tls" / "source"
+    source.mkdir()
+    certificate(source)
+    bundle = {name: (source / f"{name}.pem").read_text() for name in ("chain", "key")}
+    with_pillar(tls, {"certificates": {"voice": bundle}})
+    arguments = {"name": "internal", "certificate": "voice", "directory": str(tls.root / "served")}
+    port = tls.context["profiles"]["internal"]["tls"]["port"]
+    wanted = tls.caller.cmd("certificate.facts", bundle["chain"])["fingerprint"]
+    predicted = tls.state("tls_certificate", True, **arguments)
+    assert predicted["result"] is None, predicted["comment"]
+    assert predicted["changes"]["certificate"]["new"]["fingerprint"].startswith(wanted[:16])
+    refused = tls.state("tls_certificate", False, **arguments)
+    assert refused["result"] is False
+    assert "restart needed: tls-cert-dir" in refused["comment"]
+    assert (tls.root / "served" / "voice" / "current" / "agent.pem").exists()
+    tls.call("pause")
+    assert tls.state("tls_certificate", False, **arguments)["result"] is True
+    assert tls.running()["result"] is True
+    assert tls.call("cert_served", "127.0.0.1", port)["fingerprint"] == wanted
+    assert tls.state("tls_certificate", False, **arguments)["changes"] == {}
+    assert "PRIVATE KEY" not in str((predicted, refused))
+    missing = tls.state("tls_certificate", False, **{**arguments, "certificate": "nowhere"})
+    assert missing["result"] is False
+    assert "pillar certificates:nowhere must hold chain and key" in missing["comment"]

@@ -346,3 +346,42 @@ def test_new_certificate_by_version(fsxml, fs_changes, fs_table):
     }.items():
         plan = fs_changes.classify(*sides, fs_table.rules(version))
         assert done(plan) == actions, version
+
+
+@pytest.mark.parametrize("forgotten", ["tls-ciphers", "tls-passphrase"])
+@pytest.mark.parametrize("holder", ["itself", "another"])
+def test_new_certificate_needs_a_restart_where_reloadcert_forgets(
+    fsxml, fs_changes, fs_table, forgotten, holder
+):
+    """It opens every profile's certificates anew, without these: lab on 1.11.2."""
+    kept = f'<param name="{forgotten}" value="x"/>'
+    other = f'<profile name="b"><settings>{kept}</settings></profile>' if holder != "itself" else ""
+    sides = [
+        document(
+            fsxml,
+            profile=f'<param name="tls-cert-dir" value="/etc/tls/{name}"/>'
+            + (kept if holder == "itself" else ""),
+            profiles=other,
+        )
+        for name in "ab"
+    ]
+    plan = fs_changes.classify(*sides, fs_table.rules((1, 11, 2)))
+    assert done(plan) == ["restart"]
+    assert f"reloadcert forgets {forgotten}" in plan["why"][0]
+
+
+def test_what_is_read_at_a_start_only_among_the_variables(classify):
+    for name in ("disable_system_api_commands", "disable_system_app_commands", "api_on_startup"):
+        plan = classify({"vars": f'<X-PRE-PROCESS cmd="set" data="{name}=true"/>'}, {"vars": ""})
+        assert plan["disruption"] == "restart"
+        assert "read at a start only" in plan["why"][0]
+
+
+def test_setting_that_only_a_later_version_can_change(fsxml, fs_changes, fs_table):
+    sides = [document(fsxml, switch=f'<param name="uuid-version" value="{n}"/>') for n in (4, 7)]
+    for version, actions in {
+        (): ["restart"],
+        (1, 10, 12): ["restart"],
+        (1, 11, 0): ["reloadxml", "fsctl uuid_version 7"],
+    }.items():
+        assert done(fs_changes.classify(*sides, fs_table.rules(version))) == actions

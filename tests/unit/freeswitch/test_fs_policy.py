@@ -7,8 +7,11 @@ from tests.support.loading import REPOSITORY, load
 
 PROFILE = {
     "auth-calls": "true", "log-auth-failures": "true", "sip-options-respond-503-on-busy": "true",
+    "enable-chat": "false",
 }  # fmt: skip
+SHELLS = ("disable_system_api_commands", "disable_system_app_commands")
 PARTS = {
+    "vars": "\n".join(f'<X-PRE-PROCESS cmd="set" data="{name}=true"/>' for name in SHELLS),
     "esl": {
         "listen-ip": "127.0.0.1", "password": "a-long-secret", "apply-inbound-acl": "loopback.auto",
     },
@@ -21,6 +24,7 @@ PARTS = {
     "curl": "",
 }  # fmt: skip
 DOCUMENT = """<document>
+{vars}
 <section name="configuration">
 <configuration name="event_socket.conf"><settings>{esl}</settings></configuration>
 <configuration name="switch.conf"><settings>{switch}</settings></configuration>
@@ -39,14 +43,15 @@ DOCUMENT = """<document>
 def check(fsxml):
     policy = load("_utils/fs_policy.py")
 
-    def of(**parts):
+    def of(version=(), **parts):
         text = {
             name: "".join(f'<param name="{k}" value="{v}"/>\n' for k, v in part.items())
             if isinstance(part, dict)
             else part
             for name, part in {**PARTS, **parts}.items()
         }
-        return policy.check(fsxml.load({"freeswitch.xml": DOCUMENT.format(**text).encode()}))
+        document = fsxml.load({"freeswitch.xml": DOCUMENT.format(**text).encode()})
+        return policy.check(document, version)
 
     return of
 
@@ -107,6 +112,10 @@ def test_a_careful_configuration_passes(check):
         (with_("profile", accept_blind_auth="true"), "call as any user"),
         (with_("profile", accept_blind_reg="yes"), "register as any user"),
         (with_("profile", disable_auth_messages="1"), "send messages"),
+        (with_("profile", extended_info_parsing="true"), "run any command"),
+        (with_("profile", enable_chat_api_proto="true"), "run any command"),
+        (with_("profile", enable_chat="true"), "lets a message of any user run any command"),
+        (without("profile", "enable-chat"), "lets a message of any user run any command"),
         (with_("profile", auth_messages="false"), "takes messages from anyone"),
         (with_("profile", auth_subscriptions="no"), "takes subscriptions from anyone"),
         (without("profile", "auth-calls"), "takes calls from anyone"),
@@ -124,6 +133,14 @@ def test_a_careful_configuration_passes(check):
         (user(password="1234"), "well-known"),
         (user(a1_hash="0", vm_password="1000"), "in the clear"),
         ({"users": '<user id="7"/>'}, "user 7 has no a1-hash"),
+        (user(a1_hash="0", esl_allowed_api="status", esl_password="short"), "a short one"),
+        (user(a1_hash="0", esl_password="sesame-open-1"), "may run every command"),
+        (user(a1_hash="0", esl_password="sesame-open-1", esl_allowed_api=" "), "every command"),
+        (user(a1_hash="0", esl_password="sesame-open-1", esl_allowed_api="status json"),
+         "may run json, and by that anything"),
+        (user(a1_hash="0", esl_password="sesame-open-1", esl_allowed_api="x" * 401), "shorten"),
+        ({"users": '<params><param name="esl-password" value="sesame-open-1"/></params>'
+                   + PARTS["users"]}, "lets every user of this domain control the daemon"),
         (route("^(.+)$"), "countries"),
         (route("^(\\+?[0-9]{6,15})$"), "countries"),
         (route("^00([0-9]+)$"), "countries"),
@@ -138,8 +155,7 @@ def test_a_careful_configuration_passes(check):
     ids=str,
 )  # fmt: skip
 def test_danger_is_told_in_one_line(check, parts, told):
-    problems = check(**parts)
-    (problem,) = problems
+    (problem,) = check(**parts)
     assert told in problem
     assert problem.startswith("freeswitch.xml:")
     assert "\n" not in problem
@@ -153,6 +169,7 @@ def test_danger_is_told_in_one_line(check, parts, told):
         with_("profile", auth_calls="false", apply_inbound_acl="carriers"),
         with_("profile", tls="true", tls_version="tlsv1.2,tlsv1.3"),
         {"users": '<user id="x" type="pointer"/>'},
+        user(sip_forbid_register="true", esl_password="sesame-open-1", esl_allowed_api="status"),
         {"users": "<group><users>" + PARTS["users"] + "</users></group>"},
         route("^\\+(44[0-9]{10}|353[0-9]{7,9})$"),
         curl("http://127.0.0.1:8080/"),
@@ -166,11 +183,26 @@ def test_what_is_not_dangerous_passes(check, parts):
     assert check(**parts) == []
 
 
+@pytest.mark.parametrize("name", SHELLS)
+def test_shells_stay_shut(check, name):
+    (problem,) = check(vars=PARTS["vars"].replace(f"{name}=true", f"{name}=false"))
+    assert problem == (
+        f"vars.xml: commands and dialplans may run a shell; set variable {name} to true"
+    )
+
+
+def test_messages_may_pass_where_they_run_nothing(check):
+    """1.11.3 asks for enable-chat-api-proto before a MESSAGE runs a command."""
+    open_ = with_("profile", enable_chat="true")
+    assert check((1, 11, 2), **open_) != []
+    assert check((1, 11, 3), **open_) == []
+
+
 def test_our_own_defaults_pass(tree_render, fsxml, tmp_path):
     source = REPOSITORY / "salt/freeswitch"
     context = yaml.safe_load((source / "defaults.yaml").read_text())
     context.update(
-        node={"id": "pbx-01.x", "name": "pbx-01", "address": "127.0.0.1"},
+        node={"id": "pbx-01.x", "name": "pbx-01", "address": "127.0.0.1", "zone": "a"},
         fleet={},
         esl_password="a-long-secret",
     )

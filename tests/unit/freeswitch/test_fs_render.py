@@ -15,7 +15,7 @@ SOURCE = str(REPO / "salt" / "freeswitch" / "files")
 def context(**changes):
     made = yaml.safe_load((REPO / "salt/freeswitch/defaults.yaml").read_text())
     made.update(
-        node={"id": "pbx-01.lab-local", "name": "pbx-01", "address": "192.0.2.21"},
+        node={"id": "pbx-01.lab-local", "name": "pbx-01", "zone": "a", "address": "192.0.2.21"},
         fleet={
             "sip-01": {"role": "sip", "address": "192.0.2.11"},
             "pbx-01": {"role": "pbx", "address": "192.0.2.21"},
