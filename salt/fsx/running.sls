@@ -1,15 +1,12 @@
 include:
   - fsx.configured
+{#- A release that is refused keeps no worker from running the one that is live. #}
 {%- for port in pillar["fsx"]["ports"] %}
 
 Worker on port {{ port }} running:
   service.running:
     - name: fsx-worker@{{ port }}
     - enable: true
-    # It ends its last call, then starts over with the live release; the other workers take calls.
-    - reload: true
     - require:
-      - file: Worker unit present
-    - watch:
-      - file: Worker release live
+      - module: Worker unit known to systemd
 {%- endfor %}

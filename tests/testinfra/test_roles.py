@@ -174,6 +174,20 @@ def test_php_workers_take_calls(host):
     assert host.file("/srv/fsx/current").linked_to.startswith("/srv/fsx/releases/")
 
 
+@pytest.mark.roles("fsx")
+def test_php_workers_run_the_live_release_and_cannot_alter_it(host):
+    live = host.file("/srv/fsx/current").linked_to
+    release = host.file(live)
+    assert (release.user, release.group, release.mode) == ("root", "fsx", 0o750)
+    assert output(host, f"find {live} -type f -not -perm 640") == ""
+    workers = json.loads(output(host, "salt-call --out=json fsx.workers"))["local"]
+    assert [worker["port"] for worker in workers] == [9001, 9002]
+    for worker in workers:
+        assert live.endswith(f"/{worker['release']}")
+        assert worker["listening"]
+        assert output(host, f"stat --format=%U /proc/{worker['pid']}").strip() == "fsx"
+
+
 @pytest.mark.roles("sip")
 def test_opensips_runs_held_at_its_version(host):
     assert host.package("opensips").version.startswith("3.4.18")
