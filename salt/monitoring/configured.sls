@@ -1,7 +1,7 @@
 {%- set monitoring = salt["slsutil.merge"]({"interval": 15}, pillar.get("monitoring", {})) %}
 include:
   - monitoring.installed
-{%- for file in ["esl.py", "mi.py"] %}
+{%- for file in ["esl.py", "mi.py", "sip.py"] %}
 
 Metrics library {{ file }} present:
   file.managed:

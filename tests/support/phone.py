@@ -1,8 +1,9 @@
-"""A caller in a few lines: real UDP, one socket, no threads; it reuses the twins' SIP messages."""
+"""A caller in a few lines: one socket, UDP or TLS, no threads; with the twins' SIP messages."""
 
 import hashlib
 import re
 import socket
+import ssl
 import sys
 import time
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ class Dialog:
 
 class Phone:
     """Calls from its own loopback port; what it is sent unasked waits in `inbox`."""
+
+    transport = "UDP"
 
     def __init__(self, server: tuple[str, int], *, through_proxy: bool = False) -> None:
         self.server, self._through_proxy = server, through_proxy
@@ -82,13 +85,15 @@ class Phone:
         """A request outside of any dialog."""
         host, port = self.server
         message = sip.Message(method=method, uri=f"sip:{user}@{host}:{port}")
-        message.add("Via", f"SIP/2.0/UDP 127.0.0.1:{self.port};rport;branch={sip.new_branch()}")
+        sent_by = f"127.0.0.1:{self.port};rport;branch={sip.new_branch()}"
+        message.add("Via", f"SIP/2.0/{self.transport} {sent_by}")
         message.add("Max-Forwards", "70")
         message.add("From", f"<sip:caller@127.0.0.1:{self.port}>;tag={sip.new_tag()}")
         message.add("To", f"<sip:{user}@{host}>")
         message.add("Call-ID", sip.new_branch())
         message.add("CSeq", f"1 {method}")
-        message.add("Contact", f"<sip:caller@127.0.0.1:{self.port}>")
+        over = "" if self.transport == "UDP" else f";transport={self.transport.lower()}"
+        message.add("Contact", f"<sip:caller@127.0.0.1:{self.port}{over}>")
         for name, value in headers.items():
             message.set(name.replace("_", "-"), value)
         if method == "INVITE":
@@ -141,12 +146,12 @@ class Phone:
             self.hang_up(self.dialog(request, final))
         return final
 
-    def register(self, user: str, password: str) -> list[int]:
+    def register(self, user: str, password: str, domain: str = "") -> list[int]:
         """Register with digest; the statuses of the first and the authorised request."""
-        first = self._registration(user)
+        first = self._registration(user, domain)
         challenge = self.transact(first)
         assert challenge is not None
-        second = self._registration(user)
+        second = self._registration(user, domain)
         second.set("Call-ID", first.call_id)
         second.set("CSeq", "2 REGISTER")
         asked = dict(re.findall(r'(\w+)="?([^",]+)', challenge.get("WWW-Authenticate")))
@@ -161,8 +166,10 @@ class Phone:
         final = self.transact(second)
         return [challenge.status, final.status if final else 0]
 
-    def _registration(self, user: str) -> sip.Message:
+    def _registration(self, user: str, domain: str) -> sip.Message:
         request = self.request("REGISTER", user)
+        if domain:
+            request.set("To", f"<sip:{user}@{domain}>")
         request.uri = f"sip:{self.server[0]}:{self.server[1]}"
         request.set("From", f"<sip:{user}@{self.server[0]}>;tag={sip.new_tag()}")
         return request
@@ -211,6 +218,47 @@ class Phone:
     def bye(self, dialog: Dialog, seconds: float = 5.0) -> sip.Message | None:
         """The BYE the daemon sent for the call, None when it sent none."""
         return self.wait(lambda m: m.method == "BYE" and m.call_id == dialog.call_id, seconds)
+
+
+class TlsPhone(Phone):
+    """Calls over one TLS connection, whatever its certificate; `peer` is that, as DER."""
+
+    transport = "TLS"
+
+    def __init__(self, server: tuple[str, int]) -> None:
+        self.server, self._through_proxy = server, False
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        plain = socket.create_connection(server, 5)
+        try:
+            self._socket = context.wrap_socket(plain)
+        except OSError:
+            plain.close()
+            raise
+        self.port = self._socket.getsockname()[1]
+        self.peer = self._socket.getpeercert(binary_form=True)
+        self.inbox = []
+        self._buffer = bytearray()
+
+    def send(self, message: sip.Message) -> None:
+        self.raw(message.build())
+
+    def raw(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def receive(self, seconds: float) -> sip.Message | None:
+        """The next message, None when none came; requests other than ACK are answered 200."""
+        deadline = time.monotonic() + seconds
+        while (whole := sip.cut(self._buffer)) is None:
+            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            try:
+                self._buffer += self._socket.recv(65_535)
+            except TimeoutError:
+                return None
+        message = sip.parse(whole)
+        if message.is_request and message.method != "ACK":
+            self.send(sip.respond(message, 200, "OK"))
+        return message
 
 
 def _md5(text: str) -> str:

@@ -1,13 +1,14 @@
 """Write what this node's voice daemon carries as a node_exporter textfile, whole or not at all.
 
-Usage: voice_metrics.py FILE. Runs on Debian's python3; esl.py and mi.py beside it are Guardian's
-own clients, so there is one client for one protocol.
+Usage: voice_metrics.py FILE. Runs on Debian's python3; esl.py, mi.py and sip.py beside it are
+Guardian's own clients, so there is one client for one protocol.
 """
 
 import configparser
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import esl
 import mi
+import sip
 
 MARK = Path("/var/lib/voice/drained.json")
 CERTIFICATES = Path("/etc/voice/tls")
@@ -49,28 +51,55 @@ class Metrics:
 
 
 def freeswitch(metrics: Metrics) -> None:
-    """Calls, limits, pause, profiles and gateways over the event socket."""
+    """Calls, limits, profiles and gateways over the event socket; what is refused, over SIP."""
     known = configparser.ConfigParser(delimiters=("=>",))
     known.read(FS_CLI)
-    login = known["default"]
+    login = known["monitor" if "monitor" in known else "default"]
     with esl.connect(
-        login.get("host", "127.0.0.1"), login.getint("port", 8021), password=login["password"]
+        login.get("host", "127.0.0.1"),
+        login.getint("port", 8021),
+        password=login["password"],
+        user=login.get("user", ""),
     ) as link:
-        core = json.loads(link.api('json {"command":"status","data":""}'))["response"]["sessions"]
+        core = _core(link.api("status"))
         metrics.gauge("voice_calls", "Calls up.", int(link.api("show calls count").split()[0]))
-        metrics.gauge("voice_sessions", "Sessions (call legs) up.", core["count"]["active"])
-        metrics.gauge("voice_sessions_limit", "Most sessions at once.", core["count"]["limit"])
-        metrics.gauge("voice_rate_limit", "Most new sessions a second.", core["rate"]["max"])
-        paused = link.api("fsctl pause_check inbound").strip() == "true"
-        metrics.gauge("voice_refusing_calls", "1 while new calls are refused.", paused)
+        metrics.gauge("voice_sessions", "Sessions (call legs) up.", core["up"])
+        metrics.gauge("voice_sessions_limit", "Most sessions at once.", core["limit"])
+        metrics.gauge("voice_rate_limit", "Most new sessions a second.", core["rate"])
+        answers = {}
         for node in ET.fromstring(link.api("sofia xmlstatus")):
             name, state = node.findtext("name", ""), node.findtext("state", "")
             if node.tag == "profile":
                 up = state.startswith("RUNNING")
                 metrics.gauge("voice_profile_up", "1 when the SIP profile runs.", up, profile=name)
+                answers[name] = _answer(link.api(f"sofia xmlstatus profile {name}")) if up else 0
             elif node.tag == "gateway":
                 up = state in ("NOREG", "REGED")
                 metrics.gauge("voice_gateway_up", "1 when the gateway is usable.", up, gateway=name)
+    for name, code in answers.items():
+        metrics.gauge(
+            "voice_profile_answer", "SIP status that OPTIONS gets, 0 for none.", code, profile=name
+        )
+    refusing = any(code == 503 for code in answers.values())
+    metrics.gauge("voice_refusing_calls", "1 while new calls are refused.", refusing)
+
+
+def _core(status: str) -> dict[str, int]:
+    """Return the numbers of FreeSWITCH's `status`."""
+    wanted = {
+        "up": r"^(\d+) session\(s\) - peak",
+        "rate": r"session\(s\) per Sec out of max (\d+)",
+        "limit": r"^(\d+) session\(s\) max",
+    }
+    found = {name: re.search(pattern, status, re.MULTILINE) for name, pattern in wanted.items()}
+    return {name: int(match[1]) for name, match in found.items() if match}
+
+
+def _answer(profile: str) -> int:
+    """Return what a profile's UDP socket answers to OPTIONS, 0 for none or without a socket."""
+    root = ET.fromstring(profile)
+    port = re.search(r":(\d+)", root.findtext("profile-info/bind-url", "").partition("@")[2])
+    return sip.options(root.findtext("profile-info/sip-ip", ""), int(port[1])) if port else 0
 
 
 def opensips(metrics: Metrics) -> None:
