@@ -11,6 +11,11 @@ from typing import Any
 from tests.bench import fs_apply
 
 WALK = 25  # pairs of configurations
+TREES = {  # bar: its tests
+    "every workspace and role: its tree loads without a warning": "without_a_word or fault",
+    "a SIPp call completes on each profile, UDP and TLS": "each_profile or serves or served",
+    "a gateway registers with a second instance": "gateway",
+}
 PARSERS = ("event socket", "configuration", "sofia xmlstatus", "show as json")
 
 
@@ -31,6 +36,10 @@ def bars(*, quick: bool) -> Iterator[dict[str, Any]]:
         got = _tests("tests/functional/freeswitch/test_fs_everything.py", "-k", place)
         bar = "a tree with everything loads without a warning; calls over UDP"
         yield _bar(bar + (" and TLS" if place == "real" else ""), "all pass", got, place)
+    for bar, words in TREES.items():
+        for place in places:
+            file = "tests/functional/freeswitch/test_fs_trees.py"
+            yield _bar(bar, "all pass", _tests(file, "-k", f"({words}) and {place}"), place)
     yield from _costs()
     got = _tests("tests/unit/freeswitch/test_fs_parsers.py", GUARDIAN_EXAMPLES=10_000)
     yield _bar(f"10,000 examples each: {', '.join(PARSERS)}", "no traceback", got, "twin")

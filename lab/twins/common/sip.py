@@ -1,4 +1,4 @@
-"""SIP messages as RFC 3261 writes them: parse, read, build. UDP only, no transactions here."""
+"""SIP messages as RFC 3261 writes them: parse, cut off a stream, build. No transactions here."""
 
 import random
 import re
@@ -10,6 +10,7 @@ _COMPACT = {
 }  # fmt: skip
 _MAX_BYTES = 65_535
 _MAX_HEADERS = 200
+_LENGTH = re.compile(rb"\r\n(?:Content-Length|l)\s*:\s*([0-9]{1,9})\s*\r\n", re.IGNORECASE)
 _URI = re.compile(
     r"^<?(?P<scheme>sips?):(?:(?P<user>[^@;?<>\s]+)@)?"
     r"(?P<host>\[[^\]]+\]|[^:;?<>\s@]+)(?::(?P<port>\d{1,5}))?(?P<parameters>[^>?]*)"
@@ -196,6 +197,29 @@ def parse(datagram: bytes) -> Message:
     return message
 
 
+def cut(buffer: bytearray) -> bytes | None:
+    """Take the first message off a stream's buffer; None while it is not whole.
+
+    SipError when its end cannot be known: over a stream Content-Length is not optional.
+    """
+    while buffer[:2] == b"\r\n":  # a keep-alive
+        del buffer[:2]
+    end = buffer.find(b"\r\n\r\n")
+    if end < 0:
+        if len(buffer) > _MAX_BYTES:
+            raise SipError("no empty line ends the headers")
+        return None
+    length = _LENGTH.search(buffer, 0, end + 2)
+    if not length or int(length[1]) > _MAX_BYTES:
+        raise SipError("no Content-Length that makes sense")
+    whole = end + 4 + int(length[1])
+    if len(buffer) < whole:
+        return None
+    message = bytes(buffer[:whole])
+    del buffer[:whole]
+    return message
+
+
 def _start_line(line: str) -> Message:
     first, _, rest = line.partition(" ")
     if first == "SIP/2.0":
@@ -224,9 +248,12 @@ def respond(request: Message, status: int, reason: str, *, to_tag: str = "") -> 
 
 
 def reply_address(request: Message, source: tuple[str, int]) -> tuple[str, int]:
-    """Where a response to `request` goes: its source if rport asks for that, else the Via's."""
+    """Where a response to `request` goes: its source if rport asks for that, else the Via's.
+
+    Over TCP and TLS that is always the source: the connection it came by.
+    """
     via = request.get_all("Via")[0]
-    if re.search(r";\s*rport\b", via):
+    if re.search(r";\s*rport\b", via) or via.upper().startswith(("SIP/2.0/TCP", "SIP/2.0/TLS")):
         return source
     sent_by = via.split(None, 1)[1].split(";")[0] if " " in via else ""
     _, _, port = sent_by.rpartition(":")

@@ -31,9 +31,13 @@ class CallCenter:
         """Answer one command; an agent that is not in the file is +OK, a queue is not."""
         match text.split():
             case ["queue", "list"]:
-                return _table("name|strategy", self._queues.items())
-            case ["queue", "load" | "reload", name]:
-                return "+OK\n" if self._load_queue(name) else "-ERR Invalid Queue not found!\n"
+                return _table("name|strategy", self._queues.items(), always=True)
+            case ["queue", "load" | "reload" as how, name]:
+                if not self._load_queue(name):
+                    return "-ERR Invalid Queue not found!\n"
+                if how == "load":
+                    self._load_members(name)
+                return "+OK\n"
             case ["queue", "unload", name]:
                 self._queues.pop(name, None)
                 return "+OK\n"
@@ -64,6 +68,13 @@ class CallCenter:
                 return True
         return False
 
+    def _load_members(self, queue: str) -> None:
+        """The agents and tiers that a queue which is loaded brings along."""
+        for tier in self._found("tiers/tier"):
+            if tier.get("queue") == queue:
+                self._load_agent(tier.get("agent", ""))
+                self._load_tier(queue, tier.get("agent", ""))
+
     def _load_agent(self, name: str) -> None:
         for agent in self._found("agents/agent"):
             if agent.get("name") == name:
@@ -80,9 +91,12 @@ class CallCenter:
         return False
 
 
-def _table(columns: str, rows: Iterable[tuple[str, dict[str, str]]]) -> str:
+def _table(
+    columns: str, rows: Iterable[tuple[str, dict[str, str]]], *, always: bool = False
+) -> str:
+    """Rows under their columns; without a row only a queue's columns are `always` there."""
     names = columns.split("|")
     lines = [
         "|".join((first, *(fields.get(name, "") for name in names[1:]))) for first, fields in rows
     ]
-    return "\n".join([columns, *lines, "+OK"]) + "\n" if lines else "+OK\n"
+    return "\n".join([columns, *lines, "+OK"]) + "\n" if lines or always else "+OK\n"

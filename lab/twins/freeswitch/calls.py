@@ -7,26 +7,30 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import sip
+from media import Stream
+from tls import Peer
 
 T1, T2, GIVE_UP = 0.5, 4.0, 32.0
 # Applications that last as long as the call.
 HOLDING = {"echo", "park", "playback", "endless_playback", "conference", "delay_echo"}
-Send = Callable[[bytes, tuple[str, int]], None]
+Address = tuple[str, int] | Peer
+Send = Callable[[bytes, Address], None]
 
 
 @dataclass
 class Call:
-    """A channel with the SIP dialog it came from; addresses are (host, port)."""
+    """A channel with the SIP dialog it came from; it stays on the connection it came by."""
 
     profile: str
     invite: sip.Message
-    source: tuple[str, int]
+    source: Address
     contact: str
     agent: str
     send: Send
     destination: str
     context: str
     rtp_port: int
+    stream: Stream
     created: float = field(default_factory=time.time)
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     tag: str = field(default_factory=sip.new_tag)
@@ -96,14 +100,16 @@ class Call:
     def _respond(self, response: sip.Message) -> None:
         self.send(response.build(), sip.reply_address(self.invite, self.source))
 
-    def in_dialog(self, method: str, reason: str = "") -> tuple[sip.Message, tuple[str, int]]:
+    def in_dialog(self, method: str, reason: str = "") -> tuple[sip.Message, Address]:
         """A request of ours within the dialog, and the first hop it goes to."""
         self._cseq += 1
         routes = self.invite.get_all("Record-Route")
         target = sip.Uri.parse(self.invite.get("Contact") or self.invite.get("From"))
         request = sip.Message(method=method, uri=str(target))
         own = sip.Uri.parse(self.contact)
-        request.add("Via", f"SIP/2.0/UDP {own.host}:{own.port};rport;branch={sip.new_branch()}")
+        transport = "TLS" if isinstance(self.source, Peer) else "UDP"
+        sent_by = f"{own.host}:{own.port};rport;branch={sip.new_branch()}"
+        request.add("Via", f"SIP/2.0/{transport} {sent_by}")
         request.add("Max-Forwards", "70")
         for route in routes:
             request.add("Route", route)
@@ -113,6 +119,8 @@ class Call:
         request.add("CSeq", f"{self._cseq} {method}")
         if reason:
             request.add("Reason", reason)
+        if isinstance(self.source, Peer):
+            return request, self.source
         hop = sip.Uri.parse(routes[0]) if routes else target
         return request, hop.address
 

@@ -1,9 +1,10 @@
-"""The API commands of the core, answered as 1.10.12 answers them.
+"""The API commands of the core, answered as the real ones are.
 
 A handler takes the words behind its command and returns the reply; one that waits is a coroutine.
 `fsctl`, `show` and `sofia` have files of their own.
 """
 
+import asyncio
 import json
 import logging
 import time
@@ -11,20 +12,24 @@ import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Awaitable, Callable
 
+import levels
 from acl import AccessLists
 from callcenter import CallCenter
 from fsctl import Control
+from modules import COMMANDS, Modules
 from show import Tables
 from sofia_api import SofiaCommands
 from switch import Switch
+from version import SINCE_1_11_1, VERSION
 from xmltree import TreeError
 
-VERSION = "1.10.12-release"
+RELEASE = f"{VERSION}-release"
 BUILD = "git twin 64bit"  # where the real one names its commit
 # Hangup causes an operator may name; below 128 they are Q.850's.
 _CAUSES = {"NORMAL_CLEARING": 16, "USER_BUSY": 17, "CALL_REJECTED": 21,
            "NORMAL_TEMPORARY_FAILURE": 41, "SYSTEM_SHUTDOWN": 701,
            "MANAGER_REQUEST": 703}  # fmt: skip
+_EVENT_SECONDS = 0.02  # from an event to who listens for it
 log = logging.getLogger("console")
 Handler = Callable[[str], "str | Awaitable[str]"]
 
@@ -41,6 +46,7 @@ class Commands:
 
     def __init__(self, switch: Switch) -> None:
         self.switch, self.core = switch, switch.core
+        self._modules = Modules(switch)
         self._others: dict[str, Handler] = {
             "fsctl": Control(switch).run,
             "show": Tables(self.core).run,
@@ -48,12 +54,15 @@ class Commands:
         }
         if "mod_callcenter" in self.core.modules:
             self._others["callcenter_config"] = CallCenter(self.core).run
+        if SINCE_1_11_1:
+            self._others["reloadcert"] = self._reload_certificates
 
     async def run(self, line: str) -> str:
         """Run one API command line and return its reply; an empty one has words, too."""
         name, _, rest = line.strip().partition(" ")
         handler: Handler | None = self._others.get(name) or getattr(self, f"api_{name}", None)
-        if handler is None or not name.isidentifier():
+        unloaded = name in COMMANDS and COMMANDS[name] not in self.core.modules
+        if handler is None or unloaded or not name.isidentifier():
             return f"-ERR {name} Command not found!\n"
         reply = handler(rest.strip())
         return (reply if isinstance(reply, str) else await reply) or "-ERR no reply\n"
@@ -80,7 +89,7 @@ class Commands:
             for unit, n in self._uptime_parts().items()
         )
         return (
-            f"UP {up}\nFreeSWITCH (Version {VERSION} {BUILD}) is"
+            f"UP {up}\nFreeSWITCH (Version {RELEASE} {BUILD}) is"
             f" {'ready' if core.ready else 'not ready'}\n"
             f"{core.total} session(s) since startup\n"
             f"{len(core.calls)} session(s) - peak {core.peak}, last 5min {core.peak} \n"
@@ -103,7 +112,7 @@ class Commands:
         response = {
             "systemStatus": "ready" if core.ready else "not ready",
             "uptime": self._uptime_parts(),
-            "version": f"{VERSION} {BUILD}",
+            "version": f"{RELEASE} {BUILD}",
             "sessions": {
                 "count": {
                     "total": core.total,
@@ -121,8 +130,8 @@ class Commands:
 
     def api_version(self, which: str) -> str:
         if which == "short":
-            return f"{VERSION}\n"
-        return f"FreeSWITCH Version {VERSION}~twin~64bit ({BUILD})\n"
+            return f"{RELEASE}\n"
+        return f"FreeSWITCH Version {RELEASE}~twin~64bit ({BUILD})\n"
 
     def api_uptime(self, unit: str) -> str:
         factor = {"ms": 1000, "us": 1_000_000}.get(unit, 1)
@@ -136,7 +145,8 @@ class Commands:
 
     def api_log(self, text: str) -> str:
         level, _, words = text.partition(" ")
-        log.info("[%s] %s", level, words)
+        number = levels.number(level)
+        log.log(levels.in_python(7 if number is None else number), "[%s] %s", level, words)
         return "+OK\n"
 
     def api_echo(self, text: str) -> str:
@@ -180,8 +190,15 @@ class Commands:
             return "can't find anything\n"
         return ET.tostring(found, encoding="unicode", short_empty_elements=False) + "\n"
 
-    def api_xml_flush_cache(self, _: str) -> str:
-        return "+OK cleared 0 entries\n"
+    def api_xml_flush_cache(self, text: str) -> str:
+        return self.core.users.flush(text)
+
+    def _reload_certificates(self, _: str) -> str:
+        # Said before a file is looked at: whoever wants to know looks at what is served.
+        loop = asyncio.get_running_loop()
+        for profile in self.switch.profiles.values():
+            loop.call_later(_EVENT_SECONDS, profile.reload_certificates)
+        return "+OK cert reload event sent\n"
 
     # modules
 
@@ -192,12 +209,11 @@ class Commands:
 
     def _load(self, name: str) -> str:
         """What loading says in brackets, empty when it worked."""
-        if name not in self.switch.known_modules:
-            return "module load file routine returned an error"
-        if name in self.core.modules:
-            return "Module already loaded"
-        self.core.modules.add(name)
-        return ""
+        self._reparse()
+        failed = self._modules.load(name)
+        if name == "mod_callcenter" and not failed:
+            self._others["callcenter_config"] = CallCenter(self.core).run
+        return failed
 
     def api_load(self, name: str) -> str:
         if not name:
@@ -208,10 +224,8 @@ class Commands:
     def api_unload(self, name: str) -> str:
         if not name:
             return "-USAGE: [-f] <mod_name>\n"
-        if name not in self.core.modules:
-            return "-ERR [No such module!]\n"
-        self.core.modules.discard(name)
-        return "+OK\n"
+        failed = self._modules.unload(name)
+        return f"-ERR [{failed}]\n" if failed else "+OK\n"
 
     def api_reload(self, name: str) -> str:
         if name == "mod_event_socket":
@@ -219,12 +233,11 @@ class Commands:
             self._reparse()
             self.switch.spawn(self.switch.reopen_event_socket())
             return f"+OK Job-UUID: {uuid.uuid4()}\n"
-        unloaded = name in self.core.modules
-        self.core.modules.discard(name)
+        stayed = self._modules.unload(name)
         failed = self._load(name)
         return (
             f"+OK Reloading XML\n"
-            f"{'+OK module unloaded' if unloaded else '-ERR unloading module [No such module!]'}\n"
+            f"{f'-ERR unloading module [{stayed}]' if stayed else '+OK module unloaded'}\n"
             f"{f'-ERR loading module [{failed}]' if failed else '+OK module loaded'}\n"
         )
 

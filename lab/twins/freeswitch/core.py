@@ -8,8 +8,10 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import levels
 from acl import AccessLists
 from calls import Call
+from directory import Directory
 from xmltree import Tree
 
 # Calls reach the tables behind `show` through a queue; 20 to 80 ms were measured.
@@ -32,9 +34,12 @@ class Core:
         }
         self.tree = self.read_tree()
         self.acl = AccessLists(self.tree.configuration("acl.conf"))
+        self.users = Directory(lambda: self.tree.section("directory"))
         switch = self.tree.settings("switch.conf")
         self.max_sessions = _number(switch.get("max-sessions"), 1000)
         self.sps = _number(switch.get("sessions-per-second"), 30)
+        level = levels.number(switch.get("loglevel", ""))
+        levels.apply(level if level is not None else len(levels.NAMES) - 1)
         # Read at start only, as the real switch does.
         first = _number(switch.get("rtp-start-port"), 16384)
         last = _number(switch.get("rtp-end-port"), 32768)
@@ -48,6 +53,7 @@ class Core:
         self.stopping = ""  # "", elegant, asap, now
         self.total = self.peak = 0
         self.modules = self._modules_to_load()
+        self.bindings: list[tuple[str, str]] = []  # of mod_xml_curl
         self._second, self._this_second = 0, 0
         self.shown: dict[str, Call] = {}  # what `show` knows, a moment late
 

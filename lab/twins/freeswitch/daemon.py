@@ -1,10 +1,12 @@
-"""Guardian's lab twin of FreeSWITCH 1.10.12: real SIP over UDP, real ESL, no media.
+"""Guardian's lab twin of FreeSWITCH: real SIP over UDP and TLS, real ESL, no media.
 
-Takes the real daemon's flags; those about threads, priority and consoles have no effect here.
+It is 1.10.12 unless FREESWITCH_TWIN_VERSION says otherwise (see version.py). Takes the real
+daemon's flags; those about threads, priority and consoles have no effect here.
 """
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -12,10 +14,13 @@ import sys
 import time
 from pathlib import Path
 
+import certificates
+import modules
 from commands import Commands
 from core import Core
 from esl import EventSocket
 from switch import Switch, log_file
+from version import VERSION
 from xmltree import TreeError
 
 _SWITCHES = ("-nc", "-nf", "-nonat", "-nonatmap", "-nocal", "-nort", "-rp", "-lp", "-hp", "-np",
@@ -82,6 +87,9 @@ async def _serve(options: argparse.Namespace, handler: logging.FileHandler) -> N
         if name != "conf"
     }
     core = Core(options.conf, directories)
+    with contextlib.suppress(OSError):
+        certificates.make(options.certs / "dtls-srtp.pem")
+    modules.start(core)
     switch = Switch(core, lambda aside: _renew(handler, aside))
     events = EventSocket(core, Commands(switch))
     switch.reopen_event_socket = events.reopen
@@ -96,7 +104,8 @@ async def _serve(options: argparse.Namespace, handler: logging.FileHandler) -> N
     loop.add_signal_handler(signal.SIGTERM, terminate)
     loop.add_signal_handler(signal.SIGINT, switch.stop_now)
     loop.add_signal_handler(signal.SIGHUP, switch.hang_up_signal)
-    await switch.start_all()
+    if "mod_sofia" in core.modules:
+        await switch.start_all()
     if "mod_event_socket" in core.modules:
         await events.open()
     pid_file = options.run / "freeswitch.pid"
@@ -110,7 +119,7 @@ def main(arguments: list[str]) -> int:
     """Run until stopped; 0 after an orderly stop, 255 when the configuration cannot be read."""
     options = _parse(arguments)
     if options.version:
-        print("FreeSWITCH version: 1.10.12-release (Guardian lab twin)")
+        print(f"FreeSWITCH version: {VERSION}-release (Guardian lab twin)")
         return 0
     for name in ("log", "db", "run"):
         getattr(options, name).mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,8 @@
 import hashlib
 import re
 import secrets
-import xml.etree.ElementTree as ET
 
-from xmltree import params
+from directory import Directory
 
 _PART = re.compile(r'(\w+)\s*=\s*(?:"([^"]*)"|([^,\s]+))')
 
@@ -32,21 +31,17 @@ def _response(a1: str, given: dict[str, str], method: str) -> str:
     return _md5(f"{a1}:{middle}:{a2}")
 
 
-def verify(header: str, method: str, directory: ET.Element) -> bool:
+def verify(header: str, method: str, users: Directory) -> bool:
     """Whether an answer was made with the password (or a1-hash) the directory has for its user."""
     given = parts(header)
-    for user in directory.iter("user"):
-        if user.get("id") != given.get("username"):
-            continue
-        settings = params(user.find("params"))
-        a1 = settings.get("a1-hash") or (
-            _md5(f"{given['username']}:{given.get('realm', '')}:{settings['password']}")
-            if settings.get("password")
-            else ""
-        )
-        expected = _response(a1, given, method)
-        return bool(a1) and secrets.compare_digest(expected, given.get("response", ""))
-    return False
+    settings = users.find(given.get("username", "")) or {}
+    a1 = settings.get("a1-hash") or (
+        _md5(f"{given['username']}:{given.get('realm', '')}:{settings['password']}")
+        if settings.get("password")
+        else ""
+    )
+    expected = _response(a1, given, method)
+    return bool(a1) and secrets.compare_digest(expected, given.get("response", ""))
 
 
 def answer(header: str, username: str, password: str, method: str, uri: str) -> str:

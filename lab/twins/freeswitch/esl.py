@@ -1,4 +1,4 @@
-"""The event socket: one connection is auth, then commands, framed as 1.10.12 does."""
+"""The event socket: one connection is auth, then commands, framed as the real one does."""
 
 import asyncio
 import ipaddress
@@ -10,10 +10,12 @@ from acl import AccessLists
 from commands import Commands
 from core import Core
 from eslwire import read_command, write_message
+from rights import Rights, of_user
 
 log = logging.getLogger("event_socket")
 _UNLOADED = "The system is being shut down.\n"
 _GOODBYE = "Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n"
+_DENIED = "-ERR permission denied"
 _MAX_LINE = 8192
 
 
@@ -79,8 +81,9 @@ class EventSocket:
                 write_message(writer, {"Content-Type": "text/rude-rejection"}, refusal)
                 return
             write_message(writer, {"Content-Type": "auth/request"})
-            if await self._authenticated(reader, writer):
-                await self._converse(reader, writer)
+            rights = await self._authenticated(reader, writer)
+            if rights:
+                await self._converse(reader, writer, rights)
             write_message(writer, {"Content-Type": "text/disconnect-notice"}, _GOODBYE)
             await writer.drain()
         except (
@@ -96,25 +99,37 @@ class EventSocket:
 
     async def _authenticated(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> bool:
+    ) -> Rights | None:
         while True:
             lines = await read_command(reader)
             word, _, given = lines[0].partition(" ")
             if word == "auth":
                 ok = given == self._password
                 _reply(writer, "+OK accepted" if ok else "-ERR invalid")
-                return ok
+                return Rights() if ok else None
+            if word == "userauth":
+                rights, told = of_user(self._core.users, given) or (None, {})
+                _reply(writer, "+OK accepted" if rights else "-ERR invalid", told)
+                return rights
             if word == "exit":
                 _reply(writer, "+OK bye")
-                return False
+                return None
             _reply(writer, "-ERR command not found")
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _converse(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rights: Rights
+    ) -> None:
         listening = False
         while True:
             lines = await read_command(reader)
             word, _, rest = lines[0].partition(" ")
             match word:
+                case "api" | "bgapi" if not rights.may_run(rest):
+                    _reply(writer, _DENIED)  # no api/response comes
+                case "event" | "events" if not rights.may_hear(rest.split()[1:]):
+                    _reply(writer, _DENIED)
+                case "log" if not rights.log:
+                    _reply(writer, _DENIED)
                 case "api":
                     body = await self._commands.run(rest)
                     write_message(
@@ -151,5 +166,6 @@ class EventSocket:
         self._commands.switch.spawn(run())
 
 
-def _reply(writer: asyncio.StreamWriter, text: str) -> None:
-    write_message(writer, {"Content-Type": "command/reply", "Reply-Text": text})
+def _reply(writer: asyncio.StreamWriter, text: str, more: dict[str, str] | None = None) -> None:
+    headers = {"Content-Type": "command/reply", "Reply-Text": text, **(more or {})}
+    write_message(writer, headers)

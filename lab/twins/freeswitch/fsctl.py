@@ -1,14 +1,15 @@
 """`fsctl`: pause, limits, shutdown."""
 
+import re
 from collections.abc import Awaitable
 
+import levels
 from switch import MANAGER_REQUEST, Switch
 
 _USAGE = (
     "[send_sighup|hupall|pause [inbound|outbound]|resume [inbound|outbound]|"
     "shutdown [cancel|elegant|asap|now|restart]|sps|max_sessions|loglevel [level]]\n"
 )
-_LEVELS = ("CONSOLE", "ALERT", "CRIT", "ERR", "WARNING", "NOTICE", "INFO", "DEBUG")
 
 
 class Control:
@@ -16,7 +17,7 @@ class Control:
 
     def __init__(self, switch: Switch) -> None:
         self.switch, self.core = switch, switch.core
-        self._loglevel = -1  # none was forced
+        self._idle = 0.0  # the least idle CPU, 0 for no limit
 
     def run(self, text: str) -> str | Awaitable[str]:
         words = text.split()
@@ -43,6 +44,8 @@ class Control:
                 return f"+OK sessions per second: {core.sps}\n"
             case "last_sps":
                 return f"+OK last sessions per second: {core.current_rate}\n"
+            case "min_idle_cpu":
+                return self._idle_cpu(rest)
             case "loglevel":
                 return self._level(rest)
             case "hupall":
@@ -79,16 +82,20 @@ class Control:
         return "+OK\n"
 
     def _level(self, words: list[str]) -> str:
-        if words:
-            level = words[0].upper()
-            if words[0].isdecimal():
-                self._loglevel = min(int(words[0]), len(_LEVELS) - 1)
-            elif level in _LEVELS:
-                self._loglevel = _LEVELS.index(level)
-            else:
-                return "-ERR syntax error, log level not set!\n"
-        name = _LEVELS[self._loglevel] if self._loglevel >= 0 else "DISABLE"
-        return f"+OK log level: {name} [{self._loglevel}]\n"
+        # The trap: without a level it does not tell, it turns the log off.
+        level = levels.number(words[0]) if words else levels.DISABLED
+        if level is None:
+            return "-ERR syntax error, log level not set!\n"
+        levels.apply(level)
+        name = "DISABLE" if level == levels.DISABLED else levels.NAMES[level]
+        return f"+OK log level: {name} [{level}]\n"
+
+    def _idle_cpu(self, words: list[str]) -> str:
+        if words and re.fullmatch(r"\d+(\.\d+)?", words[0]):
+            self._idle = float(words[0])
+        if self._idle:
+            return f"+OK min idle cpu: {self._idle:.2f}"  # without an end of line
+        return "+OK min idle cpu: DISABLED\n"
 
 
 def _count(words: list[str]) -> int:

@@ -75,7 +75,7 @@ class Tables:
 def _call(call: Call) -> dict[str, str]:
     initial = {"cid_name": call.caller, "cid_num": call.caller, "ip_addr": call.source[0],
                "dest": call.destination, "dialplan": "XML", "context": call.context}  # fmt: skip
-    codec = {"codec": "PCMA", "rate": "8000", "bit_rate": "64000"}
+    codec = {"codec": call.stream.codec.split("/")[0], "rate": "8000", "bit_rate": "64000"}
     return {
         **initial,
         **{f"initial_{name}": value for name, value in initial.items()},

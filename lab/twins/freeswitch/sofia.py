@@ -1,17 +1,22 @@
-"""A sofia profile: one UDP socket, what arrives on it, and what is answered."""
+"""A sofia profile: its sockets, what arrives on them, and what is answered."""
 
 import asyncio
 import logging
 import time
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import dialplan
 import digest
+import media
 import outbound
 import sip
-from calls import HOLDING, Call
+import xml_curl
+from calls import HOLDING, Address, Call
 from core import Core
 from gateways import Gateways
+from tls import Peer, Tls
+from version import SINCE_1_11_1
 from xmltree import params
 
 log = logging.getLogger("sofia")
@@ -37,19 +42,31 @@ class Profile(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
         self._answered: dict[tuple[str, str, str], sip.Message] = {}
         self.bound = (self.settings.get("sip-ip", "127.0.0.1"), self._port())
+        self._tls = Tls(self.settings, core.directories["certs_dir"], self._received)
         self._agent = self.settings.get("user-agent-string", "FreeSWITCH-twin")
 
     def _port(self) -> int:
         return int(self.settings.get("sip-port", "5060"))
 
-    def contact(self, user: str) -> str:
+    def contact(self, user: str, *, tls: bool = False) -> str:
         """What the profile tells others: after a rescan with a new sip-port this is a lie."""
         host = self.settings.get("ext-sip-ip") or self.settings.get("sip-ip", "127.0.0.1")
-        return f"sip:{user}@{host}:{self._port()}"
+        port = self.settings.get("tls-sip-port", "5061") if tls else self._port()
+        return f"sip:{user}@{host}:{port}"
 
     @property
     def url(self) -> str:
         return self.contact("mod_sofia")
+
+    @property
+    def tls_url(self) -> str:
+        """Empty when the profile does not speak TLS."""
+        return self.contact("mod_sofia", tls=True) if self.settings.get("tls") == "true" else ""
+
+    @property
+    def wss_url(self) -> str:
+        bound = self.settings.get("wss-binding")
+        return f"sips:mod_sofia@{bound};transport=wss" if bound else ""
 
     def _add_gateways(self, element: ET.Element) -> None:
         context = self.settings.get("context", "default")
@@ -60,15 +77,25 @@ class Profile(asyncio.DatagramProtocol):
         return int(time.monotonic() - self.started)
 
     async def open(self) -> None:
-        """Bind the socket; OSError when the address is not ours or taken."""
+        """Bind the sockets; OSError when the address is not ours or taken."""
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_datagram_endpoint(
             lambda: self, local_addr=self.bound
         )
+        try:
+            self._tls.open()
+        except OSError:
+            self.close()
+            raise
         self._add_gateways(self._element)
+
+    def reload_certificates(self) -> None:
+        """Serve what lies in the directory that is set now, a rescanned one included."""
+        self._tls.reload(self.settings)
 
     def close(self) -> None:
         self.gateways.stop()
+        self._tls.close()
         if self._transport:
             self._transport.close()
             self._transport = None
@@ -83,17 +110,22 @@ class Profile(asyncio.DatagramProtocol):
     def calls(self) -> list[Call]:
         return [call for call in self.core.calls.values() if call.profile == self.name]
 
-    def send(self, data: bytes, address: tuple[str, int]) -> None:
-        if self._transport and not self._transport.is_closing():
+    def send(self, data: bytes, address: Address) -> None:
+        if isinstance(address, Peer):
+            address.send(data)
+        elif self._transport and not self._transport.is_closing():
             self._transport.sendto(data, address)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self._received(data, addr)
+
+    def _received(self, data: bytes, addr: Address) -> None:
         if not data.strip():
             return  # a keep-alive
         try:
             message = sip.parse(data)
         except sip.SipError as err:
-            log.warning("%s: datagram from %s ignored: %s", self.name, addr[0], err)
+            log.warning("%s: message from %s ignored: %s", self.name, addr[0], err)
             return
         try:
             if message.is_request:
@@ -116,7 +148,7 @@ class Profile(asyncio.DatagramProtocol):
             if call:
                 call.bye_answered()
 
-    def _request(self, request: sip.Message, source: tuple[str, int]) -> None:
+    def _request(self, request: sip.Message, source: Address) -> None:
         sip.stamp_via(request, source)
         handler = getattr(self, f"_{request.method.lower()}", None)
         if handler is None:
@@ -125,7 +157,7 @@ class Profile(asyncio.DatagramProtocol):
             handler(request, source)
 
     def _reply(
-        self, request: sip.Message, source: tuple[str, int], status: int, reason: str, **more: str
+        self, request: sip.Message, source: Address, status: int, reason: str, **more: str
     ) -> None:
         response = sip.respond(request, status, reason, to_tag=sip.new_tag())
         for name, value in more.items():
@@ -135,19 +167,20 @@ class Profile(asyncio.DatagramProtocol):
             response.add("Retry-After", _RETRY_AFTER)
         self.send(response.build(), sip.reply_address(request, source))
 
-    def _options(self, request: sip.Message, source: tuple[str, int]) -> None:
-        # 1.10.12: as busy as an INVITE would find it; the rate limit alone does not show here.
-        if self.core.busy():
+    def _options(self, request: sip.Message, source: Address) -> None:
+        # As busy as an INVITE would find it; the rate limit alone does not show here.
+        told = self.settings.get("sip-options-respond-503-on-busy") == "true" or not SINCE_1_11_1
+        if told and self.core.busy():
             self._reply(request, source, *_PAUSED)
         else:
             self._reply(request, source, 200, "OK", Allow="INVITE, ACK, BYE, CANCEL, OPTIONS")
 
-    def _register(self, request: sip.Message, source: tuple[str, int]) -> None:
+    def _register(self, request: sip.Message, source: Address) -> None:
         if self.core.busy():
             self._reply(request, source, *_PAUSED)
             return
         header = request.get("Authorization")
-        directory = self.core.tree.section("directory")
+        directory = self.core.users
         if self.settings.get("accept-blind-reg") != "true" and not (
             header and digest.verify(header, "REGISTER", directory)
         ):
@@ -168,7 +201,7 @@ class Profile(asyncio.DatagramProtocol):
             request, source, 200, "OK", Contact=request.get("Contact"), Expires=str(expires)
         )
 
-    def _invite(self, request: sip.Message, source: tuple[str, int]) -> None:
+    def _invite(self, request: sip.Message, source: Address) -> None:
         if request.to_tag:
             self._reinvite(request, source)
             return
@@ -182,12 +215,19 @@ class Profile(asyncio.DatagramProtocol):
             self.failed_in += 1
             self._reply(request, source, status, reason, **extra)
             return
+        stream = media.negotiated(request.body, self.settings.get("inbound-codec-prefs", ""))
+        if stream is None:
+            self.failed_in += 1
+            reason = 'Q.850;cause=88;text="INCOMPATIBLE_DESTINATION"'
+            self._reply(request, source, 488, "Not Acceptable Here", Reason=reason)
+            return
         self.calls_in += 1
         number = sip.Uri.parse(request.uri).user
-        contact = f"{self.contact(number)};transport=udp"
+        tls = isinstance(source, Peer)
+        contact = f"{self.contact(number, tls=tls)};transport={'tls' if tls else 'udp'}"
         context = self.settings.get("context", "default")
         call = Call(self.name, request, source, contact, self._agent, self.send, number, context,
-                    self.core.next_rtp_port())  # fmt: skip
+                    self.core.next_rtp_port(), stream)  # fmt: skip
         self.core.add(call)
         call.provisional(100, "Trying")
         task = asyncio.ensure_future(self._run(call))
@@ -195,7 +235,7 @@ class Profile(asyncio.DatagramProtocol):
         task.add_done_callback(self.core.tasks.discard)
 
     def _refusal(
-        self, request: sip.Message, source: tuple[str, int]
+        self, request: sip.Message, source: Address
     ) -> tuple[int, str, dict[str, str]] | None:
         """Why a new INVITE is refused, None when it is welcome."""
         if self.core.busy() or self.core.over_rate():
@@ -206,7 +246,7 @@ class Profile(asyncio.DatagramProtocol):
             return None
         if self.settings.get("auth-calls") == "true":
             header = request.get("Proxy-Authorization")
-            if header and digest.verify(header, "INVITE", self.core.tree.section("directory")):
+            if header and digest.verify(header, "INVITE", self.core.users):
                 return None
             if header:
                 if self.settings.get("log-auth-failures") == "true":
@@ -228,7 +268,10 @@ class Profile(asyncio.DatagramProtocol):
             "caller_id_number": call.caller,
             "network_addr": call.source[0],
         }
-        actions = dialplan.route(self.core.tree.section("dialplan"), call.context, fields)
+        section = await self._dialplan(call)
+        if call.ended:
+            return
+        actions = dialplan.route(section, call.context, fields)
         if not actions:
             self._refuse(call, 404, "Not Found")
             return
@@ -242,6 +285,13 @@ class Profile(asyncio.DatagramProtocol):
                 return
         if not call.ended:
             await self._end(call)
+
+    async def _dialplan(self, call: Call) -> ET.Element:
+        """A web server's if one is bound to it and answers, else the one on disk."""
+        asked = {"Caller-Destination-Number": call.destination, "Caller-Context": call.context,
+                 "Caller-Caller-ID-Number": call.caller, "Unique-ID": call.uuid}  # fmt: skip
+        found = await xml_curl.dialplan(self.core.bindings, asked)
+        return self.core.tree.section("dialplan") if found is None else found
 
     async def execute(self, call: Call, application: str, data: str = "") -> bool:
         """Run one application; True when the dialplan is left with it."""
@@ -282,17 +332,13 @@ class Profile(asyncio.DatagramProtocol):
 
     def _sdp(self, call: Call) -> bytes:
         address = self.settings.get("ext-rtp-ip") or self.settings.get("rtp-ip", "127.0.0.1")
-        stamp = int(call.created)
-        return (
-            f"v=0\r\no=FreeSWITCH {stamp} {stamp + 1} IN IP4 {address}\r\ns=FreeSWITCH\r\n"
-            f"c=IN IP4 {address}\r\nt=0 0\r\nm=audio {call.rtp_port} RTP/AVP 8 101\r\n"
-            "a=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\na=sendrecv\r\n"
-        ).encode()
+        certs = Path(self.core.directories["certs_dir"])
+        return call.stream.described(address, call.rtp_port, int(call.created), certs)
 
     def _of_dialog(self, request: sip.Message) -> Call | None:
         return self.core.dialogs.get((request.call_id, request.to_tag))
 
-    def _reinvite(self, request: sip.Message, source: tuple[str, int]) -> None:
+    def _reinvite(self, request: sip.Message, source: Address) -> None:
         call = self._of_dialog(request)
         if call is None:
             self._reply(request, source, 481, "Call Does Not Exist")
@@ -303,12 +349,12 @@ class Profile(asyncio.DatagramProtocol):
         response.body = self._sdp(call)
         self.send(response.build(), sip.reply_address(request, source))
 
-    def _ack(self, request: sip.Message, source: tuple[str, int]) -> None:
+    def _ack(self, request: sip.Message, source: Address) -> None:
         call = self._of_dialog(request)
         if call:
             call.acknowledged()
 
-    def _bye(self, request: sip.Message, source: tuple[str, int]) -> None:
+    def _bye(self, request: sip.Message, source: Address) -> None:
         call = self._of_dialog(request)
         if call is None:
             self._reply(request, source, 481, "Call Does Not Exist")
@@ -318,7 +364,7 @@ class Profile(asyncio.DatagramProtocol):
         response = sip.respond(request, 200, "OK")
         self.send(response.build(), sip.reply_address(request, source))
 
-    def _cancel(self, request: sip.Message, source: tuple[str, int]) -> None:
+    def _cancel(self, request: sip.Message, source: Address) -> None:
         for call in self.calls():
             if call.invite.call_id == request.call_id and not call.answered:
                 self._reply(request, source, 200, "OK")

@@ -20,6 +20,7 @@ _TEXT_NAMES = {
     "pres-hosts": "Pres Hosts", "dialplan": "Dialplan", "context": "Context",
     "challenge-realm": "Challenge Realm", "rtp-ip": "RTP-IP", "ext-rtp-ip": "Ext-RTP-IP",
     "sip-ip": "SIP-IP", "ext-sip-ip": "Ext-SIP-IP", "url": "URL", "bind-url": "BIND-URL",
+    "tls-url": "TLS-URL", "tls-bind-url": "TLS-BIND-URL", "wss-bind-url": "WSS-BIND-URL",
     "hold-music": "HOLD-MUSIC", "outbound-proxy": "OUTBOUND-PROXY",
     "inbound-codecs": "CODECS IN", "outbound-codecs": "CODECS OUT", "tel-event": "TEL-EVENT",
     "dtmf-mode": "DTMF-MODE", "cng": "CNG", "session-to": "SESSION-TO",
@@ -123,7 +124,9 @@ class SofiaCommands:
         if profile is not None:  # for one that runs it is a rescan
             started = self._rescan(profile).startswith("+OK")
         else:
-            started = await self.switch.start_profile(name)
+            # Whether its sockets open is another matter, which the answer does not wait for.
+            started = self.switch.profile_element(name) is not None
+            await self.switch.start_profile(name)
         outcome = f"{name} started successfully" if started else f"Failure starting {name}"
         return f"Reload XML [{said}]\n{outcome}\n"
 
@@ -137,6 +140,8 @@ class SofiaCommands:
         for profile in self.switch.profiles.values():
             state = f"RUNNING ({len(profile.calls())})"
             lines.append(f"{profile.name:>25}\tprofile\t{profile.url:>42}\t{state}")
+            if profile.tls_url:
+                lines.append(f"{profile.name:>25}\tprofile\t{profile.tls_url:>42}\t{state} (TLS)")
             for gateway in profile.gateways.by_name.values():
                 name = f"{profile.name}::{gateway.name}"
                 state = gateway.state + _retry(gateway, " (retry: {})")
@@ -148,8 +153,11 @@ class SofiaCommands:
     def _xml(self) -> str:
         lines = ["<profiles>"]
         for profile in self.switch.profiles.values():
-            lines += _tagged("profile", name=profile.name, type="profile", data=profile.url,
-                             state=f"RUNNING ({len(profile.calls())})")  # fmt: skip
+            sockets = ((profile.url, ""), (profile.tls_url, " (TLS)"), (profile.wss_url, " (WSS)"))
+            for url, kind in sockets:  # one entry each, all with the profile's name
+                if url:
+                    lines += _tagged("profile", name=profile.name, type="profile", data=url,
+                                     state=f"RUNNING ({len(profile.calls())}){kind}")  # fmt: skip
             for gateway in profile.gateways.by_name.values():
                 lines += _tagged("gateway", name=gateway.name, type="gateway",
                                  data=gateway.address, state=gateway.state)  # fmt: skip
@@ -173,6 +181,9 @@ class SofiaCommands:
             "ext-sip-ip": outside["ext-sip-ip"],
             "url": profile.url,
             "bind-url": f"{profile.url};transport=udp,tcp",
+            "tls-url": profile.tls_url or None,
+            "tls-bind-url": _secure(profile.tls_url),
+            "wss-bind-url": profile.wss_url or None,
             "hold-music": "N/A",
             "outbound-proxy": s.get("outbound-proxy", "N/A"),
             "inbound-codecs": s.get("inbound-codec-prefs", ""),
@@ -290,6 +301,10 @@ def _retry(gateway: Gateway, form: str) -> str:
         return ""
     left = int(gateway.retry_at - time.time())
     return form.format(f"{left}s" if left >= 0 else "NEVER")
+
+
+def _secure(url: str) -> str | None:
+    return f"sips:{url.removeprefix('sip:')};transport=tls" if url else None
 
 
 def _text(names: dict[str, str], facts: dict[str, object]) -> str:

@@ -21,38 +21,8 @@ _LOOK_SECONDS = 0.5
 class Switch:
     """One FreeSWITCH: start profiles, stop them, stop all."""
 
-    # What the packages of a plain installation bring.
-    known_modules = frozenset(
-        (
-            "mod_console",
-            "mod_logfile",
-            "mod_event_socket",
-            "mod_commands",
-            "mod_dptools",
-            "mod_dialplan_xml",
-            "mod_sofia",
-            "mod_loopback",
-            "mod_conference",
-            "mod_local_stream",
-            "mod_tone_stream",
-            "mod_opus",
-            "mod_json_cdr",
-            "mod_xml_curl",
-            "mod_callcenter",
-            "mod_hash",
-            "mod_expr",
-            "mod_esf",
-            "mod_sndfile",
-            "mod_native_file",
-            "mod_spandsp",
-        )
-    )
-
     def __init__(self, core: Core, renew_log: Callable[[bool], None]) -> None:
         self.core = core
-        for name in sorted(core.modules - self.known_modules):
-            log.error("Error Loading module %s.so: cannot open shared object file", name)
-        core.modules &= self.known_modules
         self.profiles: dict[str, Profile] = {}
         self.stopped = asyncio.Event()
         self._renew_log = renew_log
@@ -89,6 +59,11 @@ class Switch:
         self.profiles[name] = profile
         log.info("profile %s listens on %s:%d", name, *profile.bound)
         return True
+
+    def close_profiles(self) -> None:
+        for profile in self.profiles.values():
+            profile.close()
+        self.profiles.clear()
 
     async def stop_profile(self, profile: Profile, reason: str, start_after: float | None) -> None:
         """Hang up a profile's calls and close it; start it again after so many seconds."""
@@ -132,8 +107,7 @@ class Switch:
         if calls:
             hanging_up = asyncio.ensure_future(self.core.hang_up(*calls, reason=SYSTEM_SHUTDOWN))
             await asyncio.wait([hanging_up], timeout=_STOP_SECONDS)
-        for profile in self.profiles.values():
-            profile.close()
+        self.close_profiles()
         self.stopped.set()
 
 

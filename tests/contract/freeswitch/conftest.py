@@ -1,9 +1,12 @@
-"""The facts run on the twin, and on the real daemon where there is one on PATH."""
+"""The facts run on the twin, and on the real daemon where there is one on PATH.
+
+Those marked `versions` are about what 1.11 does otherwise, and run on a twin of it, too.
+"""
 
 import shutil
 
 import pytest
-from fs_daemon import Daemon
+from fs_daemon import TWINS, Daemon
 
 from tests.support.phone import Phone
 
@@ -16,7 +19,17 @@ _REAL = pytest.param(
 )
 
 
-@pytest.fixture(scope="session", params=["twin", _REAL])
+def pytest_configure(config):
+    config.addinivalue_line("markers", "versions: what one version does otherwise than another")
+
+
+def pytest_generate_tests(metafunc):
+    if "flavour" in metafunc.fixturenames:
+        twins = list(TWINS if metafunc.definition.get_closest_marker("versions") else ("twin",))
+        metafunc.parametrize("flavour", [*twins, _REAL], indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def flavour(request):
     return request.param
 

@@ -1,6 +1,7 @@
 """A FreeSWITCH of our own on loopback, the twin or the real one, with the least configuration."""
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -11,9 +12,12 @@ from pathlib import Path
 
 from fs_esl import Connection, EslRefusedError
 
+from tests.support.phone import Phone
 from tests.support.ports import free_ports
 
 TWIN = Path(__file__).parents[3] / "lab" / "twins" / "freeswitch"
+# What each twin has in its environment.
+TWINS = {"twin": [], "twin-1.11": ["FREESWITCH_TWIN_VERSION=1.11.2"]}
 PASSWORD = "contract-not-a-secret"
 _DIRECTORIES = ("log", "db", "run", "storage", "cache", "temp", "certs", "scripts", "recordings",
                 "sounds", "grammar", "htdocs")  # fmt: skip
@@ -45,14 +49,17 @@ class Tree:
         self.switch()
         self.event_socket()
         self.acl()
-        modules = "\n".join(f'<load module="{name}"/>' for name in MODULES)
-        self.write("modules.conf.xml", _configuration("modules.conf", "modules", modules))
+        self.modules()
         self.write("logfile.conf.xml", _LOGFILE)
         self.profile("internal", self.sip_port)
         self.dialplan()
 
     def write(self, name: str, text: str) -> None:
         (self.conf / name).write_text(text)
+
+    def modules(self, *more: str) -> None:
+        modules = "\n".join(f'<load module="{name}"/>' for name in (*MODULES, *more))
+        self.write("modules.conf.xml", _configuration("modules.conf", "modules", modules))
 
     def switch(self, **settings: object) -> None:
         known = {"max-sessions": 500, "sessions-per-second": 500, "rtp-start-port": 20000,
@@ -133,16 +140,21 @@ class Tree:
 """,
         )
 
-    def user(self, name: str, **settings: object) -> None:
+    def user(self, name: str, *, cacheable: bool = False, **settings: object) -> None:
+        kept = ' cacheable="true"' if cacheable else ""
         known = {key.replace("_", "-"): value for key, value in settings.items()}
         self.write(f"directory/{name}.xml", (
-            f'<include>\n<user id="{name}">\n<params>\n{params(known)}</params>\n'
+            f'<include>\n<user id="{name}"{kept}>\n<params>\n{params(known)}</params>\n'
             "</user>\n</include>\n"
         ))  # fmt: skip
 
 
 def params(settings: dict[str, object]) -> str:
     return "".join(f'<param name="{name}" value="{value}"/>\n' for name, value in settings.items())
+
+
+def configuration(name: str, inner: str) -> str:
+    return f'<configuration name="{name}">\n{inner}</configuration>\n'
 
 
 def _configuration(name: str, child: str, inner: str) -> str:
@@ -156,7 +168,7 @@ _LOGFILE = """<configuration name="logfile.conf">
 <profiles>
 <profile name="default">
 <mappings>
-<map name="all" value="debug"/>
+<map name="all" value="debug,info,notice,warning,err,crit,alert"/>
 </mappings>
 </profile>
 </profiles>
@@ -192,10 +204,18 @@ _DOCUMENT = """<?xml version="1.0"?>
 
 
 def binary(flavour: str) -> list[str]:
-    if flavour == "twin":
-        common = TWIN.parent / "common"
-        return ["env", f"PYTHONPATH={common}", sys.executable, str(TWIN / "daemon.py")]
+    if flavour in TWINS:
+        told = [f"PYTHONPATH={TWIN.parent / 'common'}", *TWINS[flavour]]
+        return ["env", *told, sys.executable, str(TWIN / "daemon.py")]
     return [shutil.which("freeswitch") or "freeswitch"]
+
+
+@functools.cache
+def premade_certificate() -> str:
+    """One for all daemons: the real one needs seconds to make those it does not find."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+               "-nodes", "-days", "2", "-subj", "/CN=premade", "-keyout", "-"]  # fmt: skip
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 class Daemon:
@@ -206,6 +226,8 @@ class Daemon:
         self.tree = Tree(root / "conf")
         self.process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
+        self._running = "RUNNING"
+        self.premade = True  # whether it finds the certificates that it would make
 
     @property
     def sip(self) -> tuple[str, int]:
@@ -216,6 +238,8 @@ class Daemon:
         for name in _DIRECTORIES:
             (self.root / name).mkdir(exist_ok=True)
             where += [f"-{name}", str(self.root / name)]
+        for name in ("dtls-srtp.pem", "wss.pem") if self.premade else ():
+            (self.root / "certs" / name).write_text(premade_certificate())
         with (self.root / "console").open("ab") as console:
             self.process = subprocess.Popen(
                 [*binary(self.flavour), "-nonat", "-nc", "-nf", *where, *flags],
@@ -224,12 +248,25 @@ class Daemon:
         until(self._ready, 20)
         return self
 
+    def start_without_profile(self) -> "Daemon":
+        """Start where the profile is not expected to run."""
+        self._running = ""
+        return self.start()
+
     def _ready(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, (self.root / "console").read_text()[-2000:]
         with contextlib.suppress(OSError):
-            return "RUNNING" in self.api("sofia status")
+            return self._running in self.api("sofia status")
         return False
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        release = self.api("version short").partition("-")[0]
+        return tuple(int(part) for part in release.split("."))
+
+    def phone(self) -> Phone:
+        return Phone(self.sip)
 
     def connect(self, password: str | None = None) -> Connection:
         return Connection("127.0.0.1", self.tree.esl_port, password or self.password)

@@ -127,7 +127,7 @@ def test_missing_password_is_the_well_known_one(stopped):
 
 def fs_cli(daemon, *arguments):
     command = [shutil.which("fs_cli") or "fs_cli"]
-    if daemon.flavour == "twin":
+    if daemon.flavour != "real":
         command = [sys.executable, str(TWIN / "fs_cli.py")]
     where = ["-H", "127.0.0.1", "-P", str(daemon.tree.esl_port), "-p", PASSWORD]
     return subprocess.run(

@@ -14,6 +14,7 @@ from tests.support.phone import sip
 
 sys.path.append(str(TWIN))
 
+import media
 import xmlparse
 import xmltree
 
@@ -92,6 +93,53 @@ def _reads(data):
             sip.stamp_via(message, ("127.0.0.1", 1))
     with contextlib.suppress(sip.SipError):
         sip.Uri.parse(data.decode("utf-8", "replace"))
+
+
+@_quick
+@given(st.binary(max_size=600))
+def test_stream_is_cut_or_refused(data):
+    buffer = bytearray(data)
+    with contextlib.suppress(sip.SipError):
+        while (message := sip.cut(buffer)) is not None:
+            assert message.endswith(b"\r\n\r\n") or b"\r\n\r\n" in message
+
+
+@_quick
+@given(st.lists(st.binary(max_size=40), max_size=4), st.integers(1, 50))
+def test_stream_is_cut_where_its_messages_end(bodies, size):
+    request = sip.Message(method="INVITE", uri="sip:a@b", headers=[("Via", "x")])
+    sent = []
+    for body in bodies:
+        request.body = body
+        sent.append(request.build())
+    whole, buffer, received = b"".join(sent), bytearray(), []
+    for at in range(0, len(whole), size):
+        buffer += whole[at : at + size]
+        while (message := sip.cut(buffer)) is not None:
+            received.append(message)
+    assert received == sent
+
+
+def test_stream_without_a_length_is_refused():
+    for head in (b"INVITE a b", b"X\r\nContent-Length: -1", b"X\r\nContent-Length: 999999999"):
+        with pytest.raises(sip.SipError):
+            sip.cut(bytearray(head + b"\r\n\r\n"))
+
+
+_SDP_PIECES = st.sampled_from([
+    "m=audio 9 RTP/AVP 0 8", "m=audio 9 UDP/TLS/RTP/SAVPF 96", "m=audio", "m=audio x y z",
+    "a=rtpmap:96 opus/48000/2", "a=rtpmap:0", "a=rtpmap:101 telephone-event/8000", "v=0", "",
+])  # fmt: skip
+
+
+@_quick
+@given(st.lists(_SDP_PIECES | st.text(max_size=12), max_size=8), st.text(max_size=12))
+def test_any_offer_is_answered_or_not(lines, preferences):
+    offer = "\r\n".join(lines).encode("utf-8", "replace")
+    stream = media.negotiated(offer, preferences)
+    if stream:
+        described = stream.described("127.0.0.1", 9, 1, TWIN)
+        assert media.negotiated(described, "").payload == stream.payload
 
 
 @pytest.mark.parametrize("text", ["<" * 200_000, "<a " * 50_000, "<a>" * 50_000, "&" * 200_000])
