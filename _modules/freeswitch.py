@@ -38,6 +38,7 @@ EVENT_SOCKET = "autoload_configs/event_socket.conf.xml"
 DROP_INS = "/etc/systemd/system/freeswitch.service.d"
 START_SECONDS = 60.0
 CERTIFICATE_SECONDS = 10.0
+EVENT_SOCKET_SECONDS = 10.0
 HANG_UP_SECONDS = 10.0
 PROFILE_SECONDS = 12.0  # it tries twice more to bind, 5 s apart
 EDITS = ("with_gateway", "without_gateway", "with_profile", "with_module", "without_module",
@@ -209,12 +210,14 @@ def profiles():
     found = {}
     for node in _xml(_api("sofia xmlstatus")).all("profile"):
         state, _, calls = _text(node, "state").partition(" ")
-        found[_text(node, "name")] = {
+        shown = {
             "state": state,
             "running": state == "RUNNING",
-            "calls": _integer(calls.strip("()")),
+            "calls": _integer(calls.partition(")")[0].strip("(")),
             "url": _text(node, "data"),
         }
+        # A profile with TLS and WSS has an entry for each besides, of the same name.
+        found.setdefault(_text(node, "name"), shown)
     return found
 
 
@@ -934,10 +937,7 @@ class _Daemon:
         """Leave out the files a restart-class step came from until what remains is harmless."""
         variables = {name for name, content in new.items() if b"X-PRE-PROCESS" in content}
         mixed = dict(new)
-        for _ in range(len(old) + len(new) + 1):
-            plan = self.classify(old, mixed)
-            if plan["disruption"] != "restart":
-                return mixed if mixed != old else None
+        while (plan := self.classify(old, mixed))["disruption"] == "restart":
             restarts = [step for step in plan["steps"] if step["do"] == "restart"]
             named = {path for step in restarts for path in step["files"]}
             # A change may have come through a variable that another file sets.
@@ -945,13 +945,13 @@ class _Daemon:
                 differing = {path for path in blamed if old.get(path) != mixed.get(path)}
                 if differing:
                     break
+            else:
+                return None
             for path in differing:
                 mixed.pop(path, None)
                 if path in old:
                     mixed[path] = old[path]
-            if not differing:
-                return None
-        return None
+        return mixed if mixed != old else None
 
     def act(self, plan, run):
         for action in plan["actions"]:
@@ -1203,7 +1203,7 @@ def _reload_event_socket(command):
             link.end_with(command)
         except (OSError, ValueError) as err:
             raise CommandExecutionError(str(err)) from None
-    deadline = time.monotonic() + 10.0
+    deadline = time.monotonic() + EVENT_SOCKET_SECONDS
     while time.monotonic() < deadline:
         try:
             settings = _util("fsxml.event_socket", _tree(_opt("conf_dir")))
@@ -1245,7 +1245,7 @@ def _profile_checks():
         found.append(_check(f"profile {name} runs", state == "RUNNING", state))
         settings = profile.all("settings")[0]
         host, port = settings.param("sip-ip"), settings.param("sip-port", "5060")
-        if state == "RUNNING" and port.isdigit() and "$" not in host:
+        if state == "RUNNING" and re.fullmatch(r"[0-9]{1,5}", port) and "$" not in host:
             code = _util("sip.options", host, int(port), 2.0)
             good = code == 200 or (is_paused and code == 503)
             found.append(_check(f"profile {name} answers OPTIONS", good, f"{code or 'silence'}"))
@@ -1279,8 +1279,6 @@ def _util(name, *arguments, **keywords):
     """Call one of our utils; what it raises is one finished line."""
     try:
         return __utils__[name](*arguments, **keywords)
-    except CommandExecutionError:
-        raise
     except (OSError, ValueError) as err:
         raise CommandExecutionError(str(err)) from None
 
@@ -1416,7 +1414,7 @@ def _text(node, name):
 def _json(text, what):
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CommandExecutionError(f"{what}: answer is not JSON") from None
     if not isinstance(found, dict):
         raise CommandExecutionError(f"{what}: answer is not a JSON object")
@@ -1424,16 +1422,16 @@ def _json(text, what):
 
 
 def _count(text):
-    words = text.split()
-    if len(words) >= 2 and words[0].isdigit() and words[1].startswith("total"):
-        return int(words[0])
+    found = re.fullmatch(r"\s*([0-9]{1,9}) total\.?\s*", text)
+    if found:
+        return int(found[1])
     raise CommandExecutionError("count not understood; is this FreeSWITCH?")
 
 
 def _integer(value):
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0
 
 

@@ -286,7 +286,7 @@ def install_package(name, service, version=None, hold=True, test=False):
             changes["package"]["new"] = __salt__["pkg.version"](name)
             if not changes["package"]["new"]:
                 return _answer(False, f"{name} is still not installed; see the package manager")
-        if "hold" in changes:
+        if hold:  # an installation lifts the hold that there was
             __salt__["pkg.hold"](name)
     return _answer(True, f"{name} {__salt__['pkg.version'](name)} installed", changes)
 

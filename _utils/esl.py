@@ -9,7 +9,7 @@ from collections import deque
 from urllib.parse import unquote
 
 HEADER_LIMIT = 64 * 1024
-BODY_LIMIT = 64 * 1024 * 1024
+BODY_LIMIT = 16 * 1024 * 1024
 EVENT_LIMIT = 10_000
 CHUNK = 64 * 1024
 
@@ -218,20 +218,16 @@ class Connection:
         if not (text.isascii() and text.isdigit()) or len(text) > 12 or int(text) > BODY_LIMIT:
             raise self._error(f"Content-Length '{_short(text)}' invalid")
         # What a caller chose (a display name, say) may be any bytes: it must not stop a drain.
-        return Frame(headers, self._read(int(text)).decode("utf-8", "replace"))
+        return Frame(headers, self._read(int(text)))
 
     def _headers(self) -> dict[str, str]:
         searched = 0
-        while True:
-            end = self._buffer.find(b"\n\n", searched)
-            if end >= 0:
-                break
-            if len(self._buffer) > HEADER_LIMIT:
+        most = HEADER_LIMIT + 2
+        while (end := self._buffer.find(b"\n\n", searched, most)) < 0:
+            if len(self._buffer) >= most:
                 raise self._error(f"header longer than {HEADER_LIMIT} bytes")
             searched = max(0, len(self._buffer) - 1)
             self._fill("in a header")
-        if end > HEADER_LIMIT:
-            raise self._error(f"header longer than {HEADER_LIMIT} bytes")
         block = bytes(self._buffer[:end])
         del self._buffer[: end + 2]
         try:
@@ -248,12 +244,13 @@ class Connection:
             headers.setdefault(name.strip().lower(), value.strip())
         return headers
 
-    def _read(self, length: int) -> bytes:
+    def _read(self, length: int) -> str:
         while len(self._buffer) < length:
             self._fill("in a body")
-        block = bytes(self._buffer[:length])
+        with memoryview(self._buffer) as whole, whole[:length] as block:
+            text = str(block, "utf-8", "replace")
         del self._buffer[:length]
-        return block
+        return text
 
     def _fill(self, where: str) -> None:
         if self._socket is None:

@@ -166,6 +166,8 @@ def _configuration(plan: _Plan, name: str, before: object | None, after: object 
         handlers[name](plan, before, after)
     elif not actions or after is None:
         plan.add(f"{name} changed, which has no rule", "restart", files)
+    elif name in (needs := plan.rules["module_needs"]) and not after.all(*needs[name]):
+        plan.add(f"{name} left without any {needs[name][-1]}", "restart", files)
     else:
         if before is not None:
             _others(plan, before, after, parts, name)
@@ -403,9 +405,10 @@ def _keeps(row: object, old: str | None, new: str | None) -> bool:
 def _plain(value: str) -> str:
     """Return a value as switch_true sees it: every word for yes is one, every other is itself."""
     value = value.lower()
-    if value in TRUE or (value.lstrip("-").isdigit() and int(value)):
+    if value in TRUE or re.fullmatch(r"-?0*[1-9][0-9]*", value):
         return "true"
-    return "false" if value in ("no", "off", "false", "f", "disabled", "0") else value
+    no = value in ("no", "off", "false", "f", "disabled") or re.fullmatch(r"-?0+", value)
+    return "false" if no else value
 
 
 def _reordered(before: object | None, after: object | None) -> set[str]:

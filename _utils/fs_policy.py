@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from re import _parser
 
 WEAK = {"", "cluecon", "1234", "12345678", "password", "changeme", "secret", "freeswitch"}
 SHORTEST_PASSWORD = 8  # characters
@@ -58,6 +59,8 @@ COUNTRY_CODES = (
     "998",
 )  # fmt: skip
 LONGEST_EXPRESSION = 2000
+LONGEST_NUMBER = 14  # of those that are tried: 00 and twelve digits
+MOST_WAYS = 5000
 MOST_COUNTRIES = len(COUNTRY_CODES) // 2
 
 
@@ -178,7 +181,8 @@ def _profile(settings: object, version: tuple[int, ...]) -> list[str]:
     lists = [value for name, value, _ in settings.params() if name == "apply-inbound-acl"]
     named = [one.split(":")[0] for one in lists if one.split(":")[0] not in ("", "none")]
     if set(named) & OPEN_LISTS:
-        found.append(f"applies {OPEN_LISTS & set(named)} to calls; name a list of your own")
+        listed = ", ".join(sorted(OPEN_LISTS & set(named)))
+        found.append(f"applies {listed} to calls; name a list of your own")
     if not named and not _true(value("auth-calls")):
         found.append("takes calls from anyone; set auth-calls to true or apply-inbound-acl")
     if not _true(value("log-auth-failures")):
@@ -298,11 +302,13 @@ def _countries(extension: object) -> int | None:
         for condition in extension.all("condition")
         if condition.attrib.get("field") == "destination_number"
     ]
+    if any(len(expression) > LONGEST_EXPRESSION for expression in expressions):
+        return None
     try:
+        if any(_ways(_parser.parse(expression)) > MOST_WAYS for expression in expressions):
+            return None
         patterns = [re.compile(expression) for expression in expressions]
     except (re.error, RecursionError, OverflowError):
-        return None
-    if any(len(expression) > LONGEST_EXPRESSION for expression in expressions):
         return None
     if expressions and not any(expression.startswith("^") for expression in expressions):
         return None
@@ -312,6 +318,31 @@ def _countries(extension: object) -> int | None:
         if any(all(pattern.search(number) for pattern in patterns) for number in numbers):
             reached += 1
     return reached
+
+
+def _ways(expression: object) -> int:
+    """Return at most how many ways a parsed expression has to go through one number.
+
+    Python tries them all before it says no: `(([0-9]+)+)+x` would not end.
+    """
+    ways = 1
+    for kind, given in expression:
+        if kind is _parser.BRANCH:
+            ways *= sum(map(_ways, given[1]))
+        elif kind is _parser.SUBPATTERN:
+            ways *= _ways(given[-1])
+        elif kind in (_parser.ASSERT, _parser.ASSERT_NOT):
+            ways *= _ways(given[1])
+        elif kind in (_parser.MAX_REPEAT, _parser.MIN_REPEAT):
+            least, most, inner = given
+            each = _ways(inner)
+            counts = range(min(least, LONGEST_NUMBER), min(most, LONGEST_NUMBER) + 1)
+            ways *= sum(each**count for count in counts)
+        elif isinstance(given, tuple | _parser.SubPattern):
+            return MOST_WAYS + 1  # nothing that a dialplan is written with
+        if ways > MOST_WAYS:
+            return MOST_WAYS + 1
+    return ways
 
 
 def _xml_curl(document: object) -> list[str]:

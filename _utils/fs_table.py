@@ -221,6 +221,7 @@ LOOKED_UP = (
 
 # Configurations that are read at each use, or that their module reads when it is reloaded, which no
 # call notices: (name, children it holds for, action, source).
+# Without what MODULE_NEEDS names below it, a module does not come back from its reload.
 CONFIGURATIONS = (
     ("acl.conf", ("network-lists",), ({"do": "reloadxml"}, {"do": "reloadacl"}),
      "switch_core.c switch_load_network_lists; lab"),
@@ -237,6 +238,10 @@ CONFIGURATIONS = (
      ({"do": "reloadxml"}, {"do": "reload_module", "module": "mod_xml_curl"}),
      "mod_xml_curl.c do_config; lab: calls go on"),
 )  # fmt: skip
+
+# Configuration -> the path of elements of which its module wants one: mod_xml_curl.c
+# mod_xml_curl_load; lab: the module is gone.
+MODULE_NEEDS = {"xml_curl.conf": ("bindings", "binding")}
 
 # callcenter.conf: (container, element, what names it, command when it came, changed, went). ""
 # needs a restart: a queue that goes takes the callers who wait in it along.
@@ -263,6 +268,7 @@ def rules(version: tuple[int, ...] = ()) -> dict[str, object]:
         "start_variables": {name for name, _ in START_VARIABLES},
         "sections": {name: actions for name, actions, _ in LOOKED_UP},
         "configurations": {name: (parts, actions) for name, parts, actions, _ in CONFIGURATIONS},
+        "module_needs": MODULE_NEEDS,
         "callcenter": CALLCENTER,
         "secret": SECRET,
     }

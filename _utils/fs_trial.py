@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 SECONDS = 30.0
+PATIENCE = SECONDS + 15
 SETTLE_SECONDS = 8.0  # a profile tries twice more to bind, 5 s apart, before it gives up
 SILENT = ["its event socket"]
 SHOWN = 3
@@ -49,16 +50,18 @@ def boot(
     }
     apart = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]
     try:
-        done = subprocess.run(
-            [*apart, sys.executable, __file__],
-            input=json.dumps(wanted),  # never by argv: it holds the event socket's password
-            capture_output=True,
-            text=True,
-            timeout=SECONDS + 15,
-        )
+        with tempfile.TemporaryDirectory(prefix="freeswitch-trial.") as root:
+            done = subprocess.run(
+                [*apart, sys.executable, __file__],
+                # never by argv: it holds the event socket's password
+                input=json.dumps({**wanted, "root": root}),
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+            )
         problems = json.loads(done.stdout.strip().rpartition("\n")[2])
     except subprocess.TimeoutExpired:
-        return [f"trial boot: no answer within {SECONDS + 15:g} s"]
+        return [f"trial boot: no answer within {PATIENCE:g} s; try it again when the node is idle"]
     except (OSError, ValueError):
         return ["trial boot: could not be made; it needs root and unshare of util-linux"]
     return [str(problem) for problem in problems]
@@ -70,12 +73,8 @@ def _inside(wanted: dict) -> list[str]:
     _run("ip", "link", "set", "lo", "up")
     for address in wanted["addresses"]:
         _run("ip", "address", "replace", f"{address}/32", "dev", "lo")
-    with tempfile.TemporaryDirectory(prefix="freeswitch-trial.") as root:
-        _run("mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", root)
-        try:
-            return _trial(wanted, Path(root))
-        finally:
-            _run("umount", "--lazy", root)
+    _run("mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", wanted["root"])
+    return _trial(wanted, Path(wanted["root"]))  # the mount goes with its namespace
 
 
 def _trial(wanted: dict, root: Path) -> list[str]:
@@ -153,6 +152,8 @@ if __name__ == "__main__":
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin:" + os.environ.get("PATH", "")
     try:
         found = _inside(json.load(sys.stdin))
-    except (OSError, subprocess.CalledProcessError):
-        found = ["trial boot: could not be made; it needs root and the commands ip and mount"]
+    except (OSError, subprocess.CalledProcessError) as err:
+        command = getattr(err, "cmd", None)
+        what = f"`{' '.join(command)}` failed" if command else f"{err.filename}: {err.strerror}"
+        found = [f"trial boot: could not be made ({what}); it needs root and a network of its own"]
     print(json.dumps(found))

@@ -17,8 +17,10 @@ CONF_DIR = "/etc/freeswitch"
 DEPTH_LIMIT = 64
 INCLUDE_LIMIT = 100
 READ_LIMIT = 5000
-NODE_LIMIT = 2_000_000
-TEXT_LIMIT = 128 * 1024 * 1024
+NODE_LIMIT = 200_000
+TEXT_LIMIT = 16 * 1024 * 1024
+VALUE_LIMIT = 64 * 1024  # what the variables of one line expand to
+LINE_COST = 64  # what a line counts besides its characters
 
 # Set by the daemon itself at start (switch_core.c, switch_nat.c); everything else needs a `set`.
 # fmt: off
@@ -39,6 +41,8 @@ DROPPED = ("<include>", "</include>", "<?")
 REFERENCE = re.compile(r"\$\$\{([^{}]*)\}")
 BARE_AMPERSAND = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9a-fA-F]+);)")
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+INSTRUCTION = re.compile(r"<\?.*?(\?>|\Z)")
+PORT = re.compile(r"[0-9]{1,5}")
 GATEWAY_NAME = re.compile(r"[\w.\-]+", re.ASCII)
 
 
@@ -176,11 +180,10 @@ def event_socket(files: dict[str, bytes]) -> dict[str, str | int]:
     if not password:
         raise ValueError(f"{name}: no password; FreeSWITCH would fall back to the public default")
     port = settings[0].param("listen-port", "8021")
-    if not port.isdigit():
-        raise ValueError(f"{name}: listen-port is not a number")
+    if not PORT.fullmatch(port):
+        raise ValueError(f"{name}: listen-port is not a port number; write digits")
     host = settings[0].param("listen-ip", "127.0.0.1")
-    if host in ("0.0.0.0", "::", "::1", "localhost"):
-        host = "127.0.0.1" if host in ("0.0.0.0", "localhost") else "::1"
+    host = {"0.0.0.0": "127.0.0.1", "localhost": "127.0.0.1", "::": "::1"}.get(host, host)
     return {"host": host, "port": int(port), "password": password}
 
 
@@ -193,6 +196,8 @@ def parse(text: str, what: str = "answer") -> Node:
     document = Document({})
     source = _Preprocessor(document)
     for number, line in enumerate(text.split("\n"), 1):
+        if not source.fits(line, what, number):
+            break
         source.emit(line, what, number)
     _parse(document, source)
     if document.root is None:
@@ -231,6 +236,7 @@ class _Preprocessor:
         self.origins: list[tuple[str, int]] = []
         self.size = 0
         self.read = 0
+        self.told: set[str] = set()
 
     def run(self, name: str, stack: list[str]) -> None:
         if name in stack or len(stack) > INCLUDE_LIMIT:
@@ -242,6 +248,8 @@ class _Preprocessor:
                 self.problem(name, 0, f"{READ_LIMIT} files are included before it; include once")
             return
         self.document.used.add(name)
+        if self.size > TEXT_LIMIT:
+            return
         content = self.document.files[name]
         try:
             text = content.decode("utf-8")
@@ -255,6 +263,8 @@ class _Preprocessor:
         hidden = False
         for number, raw in enumerate(text.split("\n"), 1):
             line, undefined = self.expand(raw, name, number)
+            if not self.fits(line, name, number):
+                return
             commented, starts_in_comment = _comment_state(raw, commented), commented
             if any(mark in raw for mark in DROPPED):
                 self.check_dropped(raw, name, number)
@@ -276,28 +286,42 @@ class _Preprocessor:
                     self.problem(name, number, f"$${{{reference}}} is not set before this line")
             self.emit(line, name, number)
 
-    def emit(self, line: str, name: str, number: int) -> None:
-        self.size += len(line)
+    def fits(self, line: str, name: str, number: int) -> bool:
+        """Count a line that was read; once they are too many, nothing more is."""
         if self.size <= TEXT_LIMIT:
-            self.lines.append(line)
-            self.origins.append((name, number))
+            self.size += len(line) + LINE_COST
+            if self.size > TEXT_LIMIT:
+                self.problem(name, number, "the text up to here is larger than any real one")
+        return self.size <= TEXT_LIMIT
+
+    def emit(self, line: str, name: str, number: int) -> None:
+        self.lines.append(line)
+        self.origins.append((name, number))
 
     def expand(self, line: str, name: str, number: int) -> tuple[str, list[str]]:
         """Return the line with its ``$${…}`` replaced, and the names that were not set."""
         if "$${" not in line:
             return line, []
         undefined: list[str] = []
+        room = VALUE_LIMIT
 
         def value(match: re.Match) -> str:
+            nonlocal room
             variable = match.group(1)
             if variable in self.document.variables:
-                return self.document.variables[variable]
+                found = self.document.variables[variable]
+                room -= len(found)
+                return found if room >= 0 else ""
             if variable in BUILT_IN:
                 return CONF_DIR if variable == "conf_dir" else match.group(0)
             undefined.append(variable)
             return ""
 
         expanded = REFERENCE.sub(value, line)
+        if room < 0:
+            self.problem(
+                name, number, f"its variables expand to more than {VALUE_LIMIT} characters"
+            )
         rest = REFERENCE.sub("", line)
         if "$${" in rest:
             self.problem(name, number, "'$${' without its '}'")
@@ -307,8 +331,8 @@ class _Preprocessor:
         rest = raw
         for mark in ("<include>", "</include>"):
             rest = rest.replace(mark, "")
-        rest = re.sub(r"<\?.*?\?>", "", rest).strip()
-        if rest:
+        rest = INSTRUCTION.sub(lambda match: "" if match[1] else match[0], rest)
+        if rest.strip():
             self.problem(
                 name, number, "FreeSWITCH drops a line with <include> or <? whole; split it"
             )
@@ -374,12 +398,15 @@ class _Preprocessor:
     def problem(self, name: str, number: int, what: str) -> None:
         where = f"{name}:{number}" if number else name
         line = f"{where}: {what}"
-        if line not in self.document.problems:
+        if line not in self.told:
+            self.told.add(line)
             self.document.problems.append(line)
 
 
 def _parse(document: Document, source: _Preprocessor) -> None:
     """Build the element tree with expat; document types and entities are refused."""
+    if source.size > TEXT_LIMIT:
+        return
     parser = expat.ParserCreate("UTF-8")
     stack: list[Node] = []
     count = 0
@@ -414,14 +441,12 @@ def _parse(document: Document, source: _Preprocessor) -> None:
 
     text_source = "\n".join(source.lines).encode("utf-8", "replace")
     parser.buffer_text = True
+    parser.buffer_size = 256 * 1024
     parser.StartElementHandler = start
     parser.EndElementHandler = end
     parser.CharacterDataHandler = text
     parser.StartDoctypeDeclHandler = refuse
     parser.EntityDeclHandler = refuse
-    if source.size > TEXT_LIMIT:
-        document.problems.append(f"{ROOT}: expands to more than {TEXT_LIMIT} characters")
-        return
     try:
         parser.Parse(text_source, True)
     except expat.ExpatError as err:
@@ -557,7 +582,7 @@ def _media_ports(document: Document) -> list[str]:
     switch, sofia = map(document.configuration, ("switch.conf", "sofia.conf"))
     settings = switch.all("settings") if switch is not None else []
     ends = [settings[0].param(f"rtp-{end}-port") for end in ("start", "end")] if settings else []
-    if sofia is None or not ends or not all(end.isdigit() for end in ends):
+    if sofia is None or not ends or not all(map(PORT.fullmatch, ends)):
         return []
     first, last = map(int, ends)
     problems = []
@@ -566,7 +591,7 @@ def _media_ports(document: Document) -> list[str]:
     for profile in sofia.all("profiles", "profile"):
         for node in profile.all("settings")[:1]:
             for key, (_, _, port) in _sockets(node):
-                if key == "sip-port" and port.isdigit() and first <= int(port) <= last:
+                if key == "sip-port" and PORT.fullmatch(port) and first <= int(port) <= last:
                     problems.append(
                         f"{_at(node)}: sip-port {port} of profile {profile.attrib.get('name', '')} "
                         f"is one of the media ports {first}-{last}"

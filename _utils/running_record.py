@@ -10,6 +10,10 @@ import json
 import os
 from pathlib import Path
 
+# What a file of another shape raises, up to numbers too large and lists nested too deep.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+              RecursionError)  # fmt: skip
+
 
 def read(path: str, life: str) -> dict | None:
     """Return ``{"files": {path: bytes}, "system": {path: sha256}, "reloads": int}``.
@@ -26,7 +30,7 @@ def read(path: str, life: str) -> dict | None:
             "system": dict(found["system"]),
             "reloads": int(found["reloads"]),
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except UNREADABLE:
         return None
 
 

@@ -55,10 +55,7 @@ def stage(
     fails; ``ValueError`` for a path that would leave the tree.
     """
     relative = {_relative(name): content for name, content in files.items()}
-    try:
-        ids = (pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
-    except KeyError:
-        raise StagedError(f"{dest}: no user {owner} or group {group} on this node") from None
+    ids = _ids(dest, owner, group)
     target = Path(staged_path(dest))
     try:
         _remove(target)
@@ -146,10 +143,7 @@ def wrong_attributes(
     keep: tuple[str, ...] = (),
 ) -> list[str]:
     """Return the relative paths in ``dest`` whose owner, group or mode differ."""
-    try:
-        ids = (pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
-    except KeyError:
-        raise StagedError(f"{dest}: no user {owner} or group {group} on this node") from None
+    ids = _ids(dest, owner, group)
     wrong = []
     for path in _walk(Path(dest), keep):
         status = path.lstat()
@@ -171,7 +165,7 @@ def set_attributes(
     file_mode: int = 0o640,
 ) -> None:
     """Give the relative paths ``names`` in ``dest`` the owner, group and mode they should have."""
-    ids = (pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
+    ids = _ids(dest, owner, group)
     try:
         for name in names:
             path = Path(dest) / name
@@ -259,6 +253,13 @@ def put_file(path: str, content: bytes | None, mode: int = 0o640) -> None:
     except OSError as err:
         raise StagedError(_line("cannot write", path, err)) from None
     write_file(path, content, mode)
+
+
+def _ids(dest: str, owner: str, group: str) -> tuple[int, int]:
+    try:
+        return (pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
+    except KeyError:
+        raise StagedError(f"{dest}: no user {owner} or group {group} on this node") from None
 
 
 def _relative(name: str) -> Path:

@@ -138,3 +138,91 @@ def test_mark_is_whole_json(tmp_path):
     node = Node(tmp_path, "pbx", PBX)
     node.voice.drain(by='"quoted"\n')
     assert json.loads((tmp_path / "drained.json").read_text())["by"] == '"quoted"\n'
+
+
+class Packages:
+    """A package manager in memory and the daemon's unit."""
+
+    def __init__(self, installed="", held=False, appears="2.0"):
+        self.version, self.held, self.appears, self.done = installed, held, appears, []
+
+    def functions(self):
+        return {
+            "pkg.version": lambda name: self.version,
+            "pkg.get_selections": lambda name, state: {"hold": [name]} if self.held else {},
+            "pkg.install": self.install,
+            "pkg.hold": lambda name: self.hold(True),
+            "pkg.unhold": lambda name: self.hold(False),
+            "service.mask": lambda name, runtime: self.done.append("mask"),
+            "service.unmask": lambda name, runtime: self.done.append("unmask"),
+        }
+
+    def install(self, name, refresh, version=""):
+        assert not self.held, "apt refuses to change what is held"
+        self.done.append("install")
+        self.version = version or self.appears
+
+    def hold(self, wanted):
+        self.held = wanted
+        self.done.append("hold" if wanted else "unhold")
+
+
+def installing(tmp_path, packages, status=DOWN, **arguments):
+    node = Node(tmp_path, "sip", status)
+    node.voice.__salt__.update(packages.functions())
+    disruption = load("_utils/disruption.py")
+    for name in ("allowed", "refusal"):
+        node.voice.__utils__[f"disruption.{name}"] = getattr(disruption, name)
+    return node.voice.install_package("opensips", "opensips", **arguments)
+
+
+def test_package_comes_without_a_first_start_and_is_held(tmp_path):
+    packages = Packages()
+    predicted = installing(tmp_path, packages, test=True)
+    assert (predicted["result"], packages.done) == (None, [])
+    done = installing(tmp_path, packages)
+    assert done["comment"] == "opensips 2.0 installed"
+    assert done["changes"]["package"] == {"old": "", "new": "2.0"}
+    assert packages.done == ["mask", "install", "unmask", "hold"]
+    again = installing(tmp_path, packages)
+    assert again["changes"] == {}
+    assert again["comment"] == "opensips 2.0 is installed and held"
+
+
+def test_other_version_waits_for_a_node_out_of_service(tmp_path):
+    packages = Packages("1.0", held=True)
+    serving = {**SIP, "draining": False, "calls": 3}
+    told = "package opensips 1.0 -> 2.0"
+    predicted = installing(tmp_path, packages, serving, version="2.0", test=True)
+    assert (predicted["result"], told in predicted["comment"]) == (None, True)
+    refused = installing(tmp_path, packages, serving, version="2.0")
+    assert (refused["result"], told in refused["comment"]) == (False, True)
+    assert packages.done == []
+    assert installing(tmp_path, packages, SIP, version="2.0")["result"] is True
+    assert packages.done == ["unhold", "install", "hold"]
+
+
+def test_package_that_is_not_there_afterwards_is_told(tmp_path):
+    done = installing(tmp_path, Packages(appears=""))
+    assert done["result"] is False
+    assert done["comment"] == "opensips is still not installed; see the package manager"
+
+
+@pytest.mark.parametrize(("role", "registrations"), [("pbx", 7), ("sip", 0)])
+def test_load_is_calls_and_registrations(tmp_path, role, registrations):
+    node = Node(tmp_path, role, {**(PBX if role == "pbx" else SIP), "calls": 2, "channels": 2})
+    node.voice.__salt__["freeswitch.registrations_count"] = lambda: 7
+    assert node.voice.load() == {"calls": 2, "registrations": registrations}
+
+
+def test_mark_that_cannot_be_written_is_one_line(tmp_path):
+    """The node is not drained then: whoever drains must know that nobody will know."""
+    node = Node(tmp_path, "pbx", {**PBX, "paused": False})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    node.voice.__utils__["staged.write_file"] = full
+    with pytest.raises(CommandExecutionError, match="No space left on device"):
+        node.voice.drain()
+    assert node.done == []

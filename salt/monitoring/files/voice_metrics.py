@@ -69,7 +69,7 @@ def freeswitch(metrics: Metrics) -> None:
         answers = {}
         for node in ET.fromstring(link.api("sofia xmlstatus")):
             name, state = node.findtext("name", ""), node.findtext("state", "")
-            if node.tag == "profile":
+            if node.tag == "profile" and name not in answers:  # TLS has an entry of that name too
                 up = state.startswith("RUNNING")
                 metrics.gauge("voice_profile_up", "1 when the SIP profile runs.", up, profile=name)
                 answers[name] = _answer(link.api(f"sofia xmlstatus profile {name}")) if up else 0

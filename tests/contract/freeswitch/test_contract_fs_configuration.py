@@ -123,6 +123,30 @@ def test_reloadxml_changes_the_dialplan_at_once(daemon, phone):
     assert phone.reinvite(dialog) == 200
 
 
+@pytest.mark.parametrize("expression", ["^(1000$", "^1000)$", "*", "^[1000$", "^[1-0]000$"])
+def test_expression_that_does_not_compile_matches_nothing(daemon, phone, expression):
+    """It is said when a call comes, so Guardian judges it before."""
+    daemon.tree.dialplan(
+        f'<extension name="x">\n<condition field="destination_number" expression="{expression}">\n'
+        '<action application="respond" data="486 Busy Here"/>\n</condition>\n</extension>'
+    )
+    assert daemon.api("reloadxml") == "+OK [Success]\n"
+    assert phone.invite().status == 200, "the next extension takes it"
+
+
+@pytest.mark.parametrize("name", ["conference.conf", "ivr.conf", "timezones.conf"])
+def test_what_is_opened_at_each_use_is_new_after_reloadxml(daemon, phone, name):
+    dialog = phone.call()
+    for value in ("one", "two"):
+        element = f'<entry value="{value}"/>'
+        text = f'<configuration name="{name}">\n{element}\n</configuration>\n'
+        daemon.tree.write(f"{name}.xml", text)
+        assert daemon.api("reloadxml") == "+OK [Success]\n"
+        shown = daemon.api(f"xml_locate configuration configuration name {name}")
+        assert f'value="{value}"' in shown
+    assert phone.reinvite(dialog) == 200
+
+
 def test_reloadxml_leaves_limits_and_rtp_ports(daemon, phone):
     daemon.tree.switch(max_sessions=7, sessions_per_second=9, rtp_start_port=30000)
     assert daemon.api("reloadxml") == "+OK [Success]\n"

@@ -157,15 +157,8 @@ def test_profile_that_does_not_run_is_started(up, phone):
     assert changes == {"profile": {"old": "absent", "new": "RUNNING"}}
 
 
-def test_certificates_that_cannot_be_renewed_under_calls(up):
-    """No FreeSWITCH does it before 1.11.1, and none keeps its ciphers doing it."""
-    version = up.call("status")["version"]
-    if version.startswith("1.10."):
-        told = "reads certificates at a start only"
-    else:
-        up.state("profile_running", False, name="internal", params={"tls-ciphers": "ECDHE+AESGCM"})
-        edit(up, "sip_profiles/internal.xml", "</settings>",
-             '  <param name="tls-ciphers" value="ECDHE+AESGCM"/>\n  </settings>')  # fmt: skip
-        told = "reloadcert would forget tls-ciphers"
-    with pytest.raises(Exception, match=told):
+def test_certificates_that_no_version_renews_under_calls(up):
+    if not up.call("status")["version"].startswith("1.10."):
+        pytest.skip("this FreeSWITCH can")
+    with pytest.raises(Exception, match="reads certificates at a start only"):
         up.call("cert_reload")

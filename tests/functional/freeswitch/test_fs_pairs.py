@@ -75,7 +75,7 @@ def compare(node, context, answer):
         command = daemon_command(node.flavour, root)
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT) as new:
             try:
-                until(lambda: answers(root / "conf"), 20)
+                until(lambda: answers(root / "conf"), 20, lambda: complaints(root))
                 found = differences(
                     fingerprint(node.conf, context["acl"]),
                     fingerprint(root / "conf", context["acl"]),
@@ -92,8 +92,13 @@ def answers(conf):
     return False
 
 
-def until(condition, seconds):
+def complaints(root):
+    text = (root / "log" / "freeswitch.log").read_text(errors="replace")
+    return [line for line in text.splitlines() if "[ERR]" in line or "[WARNING]" in line][:10]
+
+
+def until(condition, seconds, why=lambda: ""):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not so within {seconds} s"
+        assert time.monotonic() < deadline, f"not so within {seconds} s {why()}"
         time.sleep(0.05)

@@ -140,6 +140,63 @@ def test_table(classify, parts, disruption, actions):
     assert bool(plan["why"]) == (disruption != "none")
 
 
+def test_what_is_new_to_us_is_named(fsxml, fs_changes, rules):
+    """FreeSWITCH may read it or not; what has no row is a restart, and the plan says where."""
+    plain = ROOT.format(**PARTS)
+    for old, new, told in [
+        ('<configuration name="switch.conf">', '<configuration name="switch.conf" x="1">',
+         "switch.conf changed in a way that has no rule"),
+        ("<settings><param name=\"max", "<settings>text<param name=\"max",
+         "switch.conf changed in a way that has no rule"),
+        ('<profile name="internal">', '<profile name="internal">text',
+         "profile internal changed in a way that has no rule"),
+        ('<profile name="internal">', '<profile name="internal" type="gateway">',
+         "attributes of profile internal changed"),
+        ('<section name="configuration">', '<section name="configuration"><stray/>',
+         "elements outside of any configuration changed (stray)"),
+        ("<global_settings>", "<x/><global_settings>", "<x> of sofia.conf changed"),
+        ("<profiles>", "<profiles><x/>", "<x> of profiles changed"),
+    ]:  # fmt: skip
+        assert plain.count(old) == 1, old
+        sides = [
+            fsxml.load({"freeswitch.xml": text.encode()})
+            for text in (plain, plain.replace(old, new))
+        ]
+        for one, other in (sides, sides[::-1]):
+            plan = fs_changes.classify(one, other, rules)
+            assert done(plan) == ["restart"], new
+            assert plan["why"] == [told]
+            assert plan["steps"][0]["files"] == ["freeswitch.xml"]
+
+
+def test_container_that_comes_or_goes(fsxml, fs_changes, rules):
+    """Its parameters come and go with it; their order has nothing to be compared with."""
+    plain = ROOT.format(**PARTS)
+    container = '<global_settings><param name="log-level" value="0"/></global_settings>'
+    assert plain.count(container) == 1
+    with_, without = (
+        fsxml.load({"freeswitch.xml": text.encode()})
+        for text in (plain, plain.replace(container, ""))
+    )
+    assert done(fs_changes.classify(without, with_, rules)) == ["reloadxml", "rescan internal"]
+    assert done(fs_changes.classify(with_, without, rules)) == ["restart"]
+
+
+def test_order_of_the_profiles_is_reloaded_and_no_more(classify):
+    one, two = (f'<profile name="{name}"><settings/></profile>' for name in "ab")
+    plan = classify({"profiles": two + one}, {"profiles": one + two})
+    assert (plan["disruption"], done(plan)) == ("reload", ["reloadxml"])
+    assert plan["why"] == ["order of the profiles changed, read at a start only"]
+
+
+@pytest.mark.parametrize("value", ["--5", "-", "²", "٣", "9" * 5000, "-0", "00", ""])
+def test_value_that_only_looks_like_a_number(classify, value):
+    """1.10.12's switch_true takes any number but 0 for yes."""
+    stays = {"inbound_bypass_media": "true"}
+    plan = classify(settings_of(inbound_bypass_media=value), settings_of(**stays))
+    assert plan["disruption"] == ("restart" if value in ("-0", "00", "") else "reload"), plan
+
+
 def test_removals_that_need_a_restart(classify):
     before = {"aliases": '<alias name="a"/>'}
     assert classify({}, before)["disruption"] == "restart"
@@ -257,6 +314,9 @@ TIER = '<tier agent="a" queue="support@default" level="{}"/>'
         ({"tiers": TIER.format(1)}, {"tiers": TIER.format(2)},
          ["callcenter tier reload support@default a"]),
         ({"tiers": TIER.format(1)}, {}, ["callcenter tier del support@default a"]),
+        ({"agents": '<agent name="a"/><agent name="b"/>'},
+         {"agents": '<agent name="a"/><agent name="b" type="callback"/>'},
+         ["callcenter agent reload b"]),
     ],
 )  # fmt: skip
 def test_callcenter_has_commands_of_its_own(classify, old, new, actions):
@@ -385,3 +445,18 @@ def test_setting_that_only_a_later_version_can_change(fsxml, fs_changes, fs_tabl
         (1, 11, 0): ["reloadxml", "fsctl uuid_version 7"],
     }.items():
         assert done(fs_changes.classify(*sides, fs_table.rules(version))) == actions
+
+
+def test_module_that_would_not_come_back_is_not_reloaded(classify):
+    """lab: mod_xml_curl refuses to load without a binding, and is gone after its reload."""
+    holder = '<configuration name="xml_curl.conf"><bindings>{}</bindings></configuration>'
+    loaded = PARTS["modules"] + '<load module="mod_xml_curl"/>'
+    one, other = (
+        {"configurations": holder.format(f'<binding name="{name}"/>'), "modules": loaded}
+        for name in "ab"
+    )
+    none = {"configurations": holder.format(""), "modules": loaded}
+    assert done(classify(other, one)) == ["reloadxml", "reload_module mod_xml_curl"]
+    plan = classify(none, one)
+    assert plan["disruption"] == "restart"
+    assert plan["why"] == ["xml_curl.conf left without any binding"]

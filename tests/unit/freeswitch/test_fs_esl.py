@@ -1,8 +1,11 @@
 """The event socket client against a server that misbehaves in every way we know of."""
 
+import contextlib
 import socket
+import struct
 import threading
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,12 +20,16 @@ def reply(body, kind=b"api/response"):
 
 
 class Server:
-    """Says each of ``lines`` after one command; keeps what it was told."""
+    """Says each of ``lines`` after one command; keeps what it was told.
 
-    def __init__(self, greeting, *lines, linger=False):
+    It then waits to be let go (``linger``), or resets the connection (``reset``).
+    """
+
+    def __init__(self, greeting, *lines, linger=False, reset=False):
         self.lines = lines
         self.greeting = greeting
         self.linger = linger
+        self.reset = reset
         self.heard = b""
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
@@ -48,6 +55,8 @@ class Server:
                     link.sendall(line)
                 if self.linger:
                     self.done.wait(10)
+                if self.reset:
+                    link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             except OSError:
                 return
 
@@ -56,6 +65,7 @@ class Server:
 
     def __exit__(self, *_):
         self.done.set()
+        self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
         self.thread.join(5)
 
@@ -111,6 +121,144 @@ def test_command_that_ends_the_connection(esl):
         link.end_with("reload mod_event_socket", timeout=0.2)
 
 
+def refused(answer):
+    return b"Content-Type: command/reply\nReply-Text: %s\n\n" % answer
+
+
+def test_command_that_ends_the_connection_may_be_lost_or_refused(esl):
+    """The module that reloads may drop us before it has answered; what it refuses it says."""
+    with Server(AUTH, OK, b"") as server, esl.connect(port=server.port, password="p") as link:
+        link.end_with("reload mod_event_socket", timeout=5)
+        with pytest.raises(esl.EslError, match="connection is closed; connect again"):
+            link.api("status")
+    with (
+        Server(AUTH, OK, refused(b"-ERR no such command")) as server,
+        esl.connect(port=server.port, password="p") as link,
+        pytest.raises(esl.EslError, match="refused the command: -ERR no such command"),
+    ):
+        link.end_with("reload mod_event_socket", timeout=5)
+
+
+@pytest.mark.parametrize("ask_for", ["subscribe", "bgapi"])
+def test_subscription_that_is_refused(esl, ask_for):
+    with (
+        Server(AUTH, OK, refused(b"-ERR permission denied")) as server,
+        esl.connect(port=server.port, password="p") as link,
+        pytest.raises(esl.EslError, match="refused the command: -ERR permission denied"),
+    ):
+        getattr(link, ask_for)("BACKGROUND_JOB")
+
+
+def test_answer_that_belongs_to_nothing_is_not_taken_for_ours(esl):
+    """Else every later command would get the answer of the one before it."""
+    with (
+        Server(AUTH, OK, reply(b"of an earlier command") + OK) as server,
+        esl.connect(port=server.port, password="p") as link,
+        pytest.raises(esl.EslError, match="an answer came that nobody asked for; connect again"),
+    ):
+        link.bgapi("reloadxml")
+
+
+def test_closed_connection_says_so(esl):
+    with Server(AUTH, OK) as server:
+        link = esl.connect(port=server.port, password="p")
+        link.close()
+        for use in (lambda: link.api("status"), link.next_event, lambda: link.subscribe("ALL")):
+            with pytest.raises(esl.EslError, match="connection is closed; connect again"):
+                use()
+        link.close()
+
+
+def test_connection_that_is_reset(esl):
+    """A daemon that is killed: before our command, and while it should answer."""
+    with (
+        Server(AUTH, OK, reset=True) as server,
+        esl.connect(port=server.port, password="p") as link,
+    ):
+        server.thread.join(5)
+        with pytest.raises(esl.EslError, match=r"connection lost \(.+\); try again"):
+            link.api("status")
+    with (
+        Server(AUTH, OK, b"Content-Type: api/resp", reset=True) as server,
+        esl.connect(port=server.port, password="p") as link,
+        pytest.raises(esl.EslError, match=r"connection lost \(.+\); try again"),
+    ):
+        link.api("status")
+
+
+def test_daemon_that_takes_no_command_is_given_up_at_the_deadline(esl):
+    """It reads nothing: what we send fills the buffers between us and stays there."""
+    with (
+        Server(AUTH, OK, linger=True) as server,
+        esl.connect(port=server.port, password="p") as link,
+    ):
+        before = time.monotonic()
+        with pytest.raises(esl.EslError, match="took no command before the deadline"):
+            link.api("x" * (64 << 20), timeout=0.3)
+        assert time.monotonic() - before < 2
+        with pytest.raises(esl.EslError, match="took no command before the deadline"):
+            link.api("status", timeout=0)
+
+
+def test_port_that_takes_no_connection_is_given_up_at_the_deadline(esl):
+    """Its queue is full: the daemon has not accepted for a while."""
+    with socket.socket() as busy, contextlib.ExitStack() as waiting:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen(0)
+        for _ in range(4):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(busy.getsockname())
+        before = time.monotonic()
+        with pytest.raises(esl.EslError, match=r"no connection within 0.3 s; is FreeSWITCH busy"):
+            esl.api("status", password="p", port=busy.getsockname()[1], timeout=0.3)
+        assert time.monotonic() - before < 2
+
+
+@pytest.mark.parametrize("host", ["a" * 300, "\udc80"])
+def test_host_that_is_none(esl, host):
+    with pytest.raises(
+        esl.EslError, match=r"cannot connect \(.+\); is FreeSWITCH running"
+    ) as caught:
+        esl.api("status", password="p", host=host)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("length", "fits"), [(-1, True), (0, True), (1, False), (2, False)])
+def test_longest_header(esl, length, fits):
+    head = b"Content-Type: api/response\nContent-Length: 2\nX: "
+    header = head + b"y" * (esl.HEADER_LIMIT + length - len(head))
+    with Server(AUTH, OK, header + b"\n\nok") as server:
+        if fits:
+            assert ask(esl, server) == "ok"
+        else:
+            with pytest.raises(esl.EslError, match="header longer than 65536 bytes"):
+                ask(esl, server)
+
+
+def test_answer_longer_than_any_real_one_is_not_waited_for(esl):
+    announced = b"Content-Type: api/response\nContent-Length: %d\n\n" % (esl.BODY_LIMIT + 1)
+    with Server(AUTH, OK, announced, linger=True) as server:
+        before = time.monotonic()
+        with pytest.raises(esl.EslError, match=f"Content-Length '{esl.BODY_LIMIT + 1}' invalid"):
+            ask(esl, server, timeout=30)
+        assert time.monotonic() - before < 5
+
+
+def test_longest_answer_takes_little_room(esl):
+    """Its bytes once and its text once; a wide character makes the text four times as large."""
+    body = b"a" * (esl.BODY_LIMIT - 4) + "\U0001f600".encode()
+    with Server(AUTH, OK, reply(body)) as server:
+        tracemalloc.start()
+        try:
+            answer = ask(esl, server, timeout=30)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert len(answer) == esl.BODY_LIMIT - 3
+    assert peak < 100 << 20
+
+
 BAD = [
     (b"", (), "ended in a header"),
     (b"SSH-2.0-OpenSSH_9.2\r\n\n\n", (), "no colon"),
@@ -164,13 +312,17 @@ def test_nobody_listens(esl):
 
 @pytest.mark.parametrize("command", ["status\n\napi hupall", "a\rb", "a\0b"])
 def test_command_cannot_smuggle_another(esl, command):
-    with Server(AUTH, OK, linger=True) as server, pytest.raises(ValueError, match="line break"):
+    with Server(AUTH, OK, OK) as server, pytest.raises(ValueError, match="line break"):
         ask(esl, server, command)
+    assert server.heard == b"auth secret-word\n\n|"
 
 
 @pytest.mark.parametrize("password", ["", "a\nb"])
 def test_unusable_password_is_refused_before_anything_is_sent(esl, password):
-    with Server(AUTH) as server, pytest.raises(esl.AuthError, match="empty or has a line break"):
+    with (
+        Server(AUTH, OK) as server,
+        pytest.raises(esl.AuthError, match="empty or has a line break"),
+    ):
         ask(esl, server, password=password)
     assert server.heard == b""
 

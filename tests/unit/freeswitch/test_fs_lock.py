@@ -1,10 +1,12 @@
 """One change at a time on a node, and the disruption rule."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from salt.exceptions import CommandExecutionError
 
 UTILS = str(Path(__file__).resolve().parents[3] / "_utils")
 HOLD = """
@@ -65,6 +67,61 @@ def test_same_thread_passes_through_whichever_copy_of_the_file_asks(nodelock, tm
         assert nodelock.holder(path)["who"] == "state"
     assert nodelock.holder(path) is None
     assert Path(path).stat().st_mode & 0o777 == 0o640
+
+
+def test_whoever_only_predicts_waits_for_nobody(nodelock, other):
+    path, process = other
+    with nodelock.hold("me", timeout=0, path=path, needed=False):
+        assert nodelock.holder(path)["pid"] == process.pid
+        with pytest.raises(nodelock.NodeBusyError), nodelock.hold("me", timeout=0, path=path):
+            pass
+    assert nodelock.holder(path)["pid"] == process.pid
+
+
+def test_nobody_holds_a_lock_that_never_was(nodelock, tmp_path):
+    path = tmp_path / "voice" / "lock"
+    assert nodelock.holder(str(path)) is None
+    assert not path.parent.exists(), "asking makes nothing"
+
+
+def test_lock_is_let_go_whatever_happens_inside(nodelock, tmp_path):
+    path = str(tmp_path / "lock")
+    for _ in "ab":
+        with pytest.raises(ZeroDivisionError), nodelock.hold("me", timeout=0, path=path):
+            with pytest.raises(KeyError), nodelock.hold("me again", timeout=0, path=path):
+                raise KeyError
+            assert nodelock.holder(path)["who"] == "me", "the inner one was not the last"
+            raise ZeroDivisionError
+        assert nodelock.holder(path) is None
+    assert Path(path).read_text() == "", "and no note of it stays"
+
+
+@pytest.mark.parametrize("where", ["file/lock", "link", "directory"])
+def test_lock_that_cannot_be_opened_names_the_file(nodelock, tmp_path, where):
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "directory").mkdir()
+    path = str(tmp_path / where)
+    with pytest.raises(CommandExecutionError) as caught, nodelock.hold("me", timeout=0, path=path):
+        pass
+    assert not isinstance(caught.value, nodelock.NodeBusyError)
+    assert re.fullmatch(rf"{path}: [A-Z][a-z ]+; run as root", str(caught.value))
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("note", ["", "{", "[]", "null", '{"pid": 7}', "\0" * 5000])
+def test_note_that_cannot_be_read_stops_nobody(nodelock, other, note):
+    """A full disk leaves it empty; who waits is told all the same."""
+    path, _ = other
+    Path(path).write_text(note)
+    found = nodelock.holder(path)
+    assert found["who"] == "somebody"
+    assert found["pid"] == (7 if "7" in note else "?")
+    with (
+        pytest.raises(nodelock.NodeBusyError, match=r"held by somebody \(pid [7?]\) since \?"),
+        nodelock.hold("me", timeout=0, path=path),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

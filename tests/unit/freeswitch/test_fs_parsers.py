@@ -3,9 +3,12 @@
 `GUARDIAN_EXAMPLES` says how many examples each gets; `make evidence AREA=freeswitch` gives 10,000.
 """
 
+import contextlib
 import json
 import os
 import socket
+import time
+import tracemalloc
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +23,21 @@ many = settings(
     deadline=500,  # milliseconds an example
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+ROOM = 4 << 20  # bytes, for what is some hundred bytes long
+
+
+@contextlib.contextmanager
+def little_room(most=ROOM):
+    """Whatever is parsed inside takes no more than that, at any moment."""
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < most, f"{peak} bytes"
 
 
 class Stream:
@@ -51,6 +69,7 @@ HEADER = st.sampled_from(
         b"Content-Type: command/reply",
         b"Content-Length: 4",
         b"Content-Length: -1",
+        b"Content-Length: 16000000",  # announced is not sent: no room is made for it
         b"Content-Length: 99999999999999999999",
         b"Content-Length: \xd9\xa4",
         b"Reply-Text: -ERR no",
@@ -71,7 +90,7 @@ FRAME = st.builds(
 @given(st.lists(FRAME | st.binary(max_size=64), max_size=6), st.integers(1, 64), st.booleans())
 def test_event_socket(esl, frames, size, polite):
     data = (AUTH + ACCEPTED if polite else b"") + b"".join(frames)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, little_room():
         patch.setattr(socket, "create_connection", lambda *_, **__: Stream(data, size))
         try:
             with esl.connect(password="not-a-secret", timeout=1.0) as link:
@@ -122,6 +141,11 @@ def policy():
     return load("_utils/fs_policy.py")
 
 
+@pytest.fixture(scope="session")
+def dialplan():
+    return load("_utils/fs_dialplan.py")
+
+
 @many
 @given(
     st.sampled_from(["configuration", "dialplan", "directory"]),
@@ -131,16 +155,18 @@ def policy():
     ),
     st.lists(PIECE, max_size=10).map("\n".join),
 )
-def test_configuration(fsxml, fs_changes, rules, policy, section, files, text):
+def test_configuration(fsxml, fs_changes, rules, policy, dialplan, section, files, text):
     tree = {name: content.encode(errors="replace") for name, content in files.items()}
     tree["freeswitch.xml"] = SECTION.format(section, text).encode()
-    document = fsxml.load(tree)
-    for line in (*fsxml.check(document), *policy.check(document)):
-        assert "\n" not in line
-    plan = fs_changes.classify(document, fsxml.load({}), rules)
-    assert plan["disruption"] in ("none", "reload", "restart")
-    if document.root is not None:
-        assert fs_changes.classify(document, document, rules)["disruption"] == "none"
+    with little_room():
+        document = fsxml.load(tree)
+        told = [*fsxml.check(document), *policy.check(document), *dialplan.check(document)]
+        plan = fs_changes.classify(document, fsxml.load({}), rules)
+        same = fs_changes.classify(document, document, rules)
+    assert all("\n" not in line for line in told)
+    assert told or document.root is not None
+    assert plan["disruption"] == "restart", "nothing is known of a tree that is not there"
+    assert same["disruption"] == ("none" if document.root is not None else "restart")
 
 
 @pytest.fixture(scope="session")
@@ -156,14 +182,15 @@ def module(fsxml):
     return found
 
 
-def asked(module, answer, *functions):
+def asked(module, answer, *functions, most=ROOM):
     """Every function answers, or raises one line."""
     module.answer = answer
     for function in functions:
-        try:
-            function()
-        except CommandExecutionError as err:
-            assert_one_line(err)
+        with little_room(most):
+            try:
+                function()
+            except CommandExecutionError as err:
+                assert_one_line(err)
 
 
 TAG = st.sampled_from(["profiles", "profile", "gateway", "gateways", "name", "state", "data", "x"])
@@ -207,3 +234,31 @@ VALUE = st.recursive(
 @given(VALUE.map(json.dumps) | st.text(max_size=60), st.integers(0, 200))
 def test_show_json(module, text, cut):
     asked(module, text[:cut], module.calls_list, module.calls_count, module.registrations_count)
+
+
+CALL = {
+    "uuid": "0" * 36, "direction": "inbound", "created_epoch": "1700000000", "callstate": "ACTIVE",
+    "name": "sofia/internal/1001@192.0.2.21", "cid_name": "x" * 40, "dest": "448001234567",
+}  # fmt: skip
+GATEWAY = """<gateway><name>carrier-{0}</name><profile>external</profile><state>REGED</state>
+<status>UP</status><proxy>sip:192.0.2.{0}</proxy><username>a&b</username></gateway>"""
+
+
+def test_node_full_of_calls(module):
+    """5,000 rows, twice what a node carries: a second each on one core, half of P10's room."""
+    rows = [CALL] * 5000
+    before = time.process_time()
+    asked(
+        module, json.dumps({"row_count": len(rows), "rows": rows}), module.calls_list, most=50 << 20
+    )
+    assert time.process_time() - before < 5
+    assert len(module.calls_list()) == len(rows)
+
+
+def test_node_full_of_gateways(module):
+    text = f"<gateways>{''.join(map(GATEWAY.format, range(5000)))}</gateways>"
+    before = time.process_time()
+    asked(module, text, module.gateways, most=50 << 20)
+    assert time.process_time() - before < 10
+    assert len(module.gateways()) == 5000
+    assert module.gateways()["carrier-4999"]["status"] == "UP"

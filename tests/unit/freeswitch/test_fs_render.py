@@ -126,6 +126,109 @@ def test_missing_password_names_the_key(render):
         render(given_context)
 
 
+def test_every_key_of_a_pillar_is_judged(render):
+    """A name becomes an attribute as its value does."""
+    with pytest.raises(ValueError, match=r"^pillar freeswitch:x key holds a control character"):
+        render(context(x={"a\nb": 1}))
+    with pytest.raises(ValueError, match=r"^pillar freeswitch:x:1:0 is masked; give the state the"):
+        render(context(x=["fine", ["a" + "*" * 10]]))
+
+
+def test_two_entries_of_one_file(render):
+    gateways = {"a": CARRIER, "b": {**CARRIER, "name": "ignored"}}
+    assert "sip_profiles/external/b.xml" in render(context(gateways=gateways))["tree"]
+    lists = {"default": {"1": {"a1_hash": "0" * 32}}}
+    with pytest.raises(ValueError, match=r"^directory/default.xml: two entries of the pillar lead"):
+        render(context(domains=lists))
+
+
+MANIFEST = "tree:\n  - {path: a.xml, template: a.xml.jinja}\n"
+
+
+@pytest.fixture
+def own(tree_render, tmp_path):
+    """A function that renders a source of the test's own."""
+
+    def run(manifest=MANIFEST, template="<a/>\n", **given_context):
+        source = tmp_path / "source"
+        source.mkdir()
+        if manifest is not None:
+            (source / "manifest.yaml").write_text(manifest)
+        if template is not None:
+            (source / "a.xml.jinja").write_text(template)
+        return tree_render.render(str(source), given_context, str(tmp_path / "cache"), "freeswitch")
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [None, "", "[]", "tree: 7", "tree: [a]", "tree: {a: b}", "{", "a: b", "tree: []\nsystem: [7]",
+     "\0", "!!python/object:os.system {}"],
+)  # fmt: skip
+def test_manifest_that_is_none(own, manifest):
+    with pytest.raises(
+        ValueError, match=r"manifest.yaml: cannot be read as a manifest; see"
+    ) as err:
+        own(manifest)
+    assert "\n" not in str(err.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        (None, r"^a.xml.jinja: template missing from the source$"),
+        ("\n{% if %}", r"^a.xml.jinja:2: Expected an expression"),
+        (
+            "{{ missing.key }}",
+            r"^a.xml.jinja: 'missing' is undefined; set it in pillar freeswitch$",
+        ),
+        ("{{ secret + 1 }}", r"^a.xml.jinja: TypeError while rendering; check its pillar$"),
+        ("{{ secret | int / 0 }}", r"^a.xml.jinja: ZeroDivisionError while rendering; check its"),
+        ("{{ '%d' | format(secret) }}", r"^a.xml.jinja: TypeError while rendering; check its"),
+    ],
+)
+def test_template_that_does_not_render(own, template, told):
+    with pytest.raises(ValueError, match=told) as caught:
+        own(template=template, secret="canary-8F3K")
+    assert "\n" not in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+def test_values_as_text(own):
+    """In XML they are escaped; for OpenSIPS a word is quoted."""
+    template = (
+        "{{ yes }} {{ many }} {{ one | many | join }} {{ list | many | join }}|{{ word | quoted }}"
+    )
+    rendered = own(template=template, yes=True, many=7, one="a", list=["b", "c"], word='a"b\\c & d')
+    assert rendered["tree"] == {
+        "a.xml": b"true 7 a bc|&#34;a\\&#34;b\\\\c &amp; d&#34;",
+    }
+    assert rendered["system"] == []
+
+
+def test_digests_tell_contents_apart_and_show_none(tree_render, render):
+    first, second = (render(context(esl_password=word)) for word in ("canary-8F3K", "canary-9G4L"))
+    told = [tree_render.digests(rendered) for rendered in (first, second)]
+    differing = {path for path in told[0] if told[0][path] != told[1][path]}
+    assert differing == {"autoload_configs/event_socket.conf.xml", "/etc/fs_cli.conf"}
+    assert set(told[0]) == {*first["tree"], *(entry["path"] for entry in first["system"])}
+    assert "canary" not in str(told)
+
+
+def test_source_of_the_templates(tree_render):
+    def cached(url):
+        return ["/cache/files/a.xml.jinja", "/cache/files/manifest.yaml"] if "here" in url else []
+
+    assert tree_render.fetch("/srv/templates", None) == "/srv/templates"
+    assert tree_render.fetch("salt://here/files", cached) == "/cache/files"
+    for answer in (cached, lambda _: None):
+        with pytest.raises(
+            ValueError, match=r"^salt://missing: no manifest.yaml there on the master$"
+        ):
+            tree_render.fetch("salt://missing", answer)
+
+
 TEXT = st.text(max_size=40)
 
 

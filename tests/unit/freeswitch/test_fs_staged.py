@@ -4,6 +4,7 @@ import errno
 import grp
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -76,8 +77,132 @@ def test_paths_stay_inside(dest, staged, name):
 
 
 def test_unknown_owner(dest, staged):
-    with pytest.raises(staged.StagedError, match="no user nobody-here"):
-        staged.stage(dest, NEW, owner="nobody-here", group=ME["group"])
+    for owner in ({**ME, "owner": "nobody-here"}, {**ME, "group": "nobody-here"}):
+        for use in (
+            lambda owner=owner: staged.stage(dest, NEW, **owner),
+            lambda owner=owner: staged.wrong_attributes(dest, **owner),
+            lambda owner=owner: staged.set_attributes(dest, ["a.xml"], **owner),
+        ):
+            told = f"no user {owner['owner']} or group {owner['group']} on this node"
+            with pytest.raises(staged.StagedError, match=told):
+                use()
+    assert staged.read(dest) == OLD
+    assert strays(dest) == []
+
+
+def modes(dest):
+    root = Path(dest)
+    return {
+        str(path.relative_to(root)): oct(path.lstat().st_mode & 0o777)
+        for path in [root, *root.rglob("*")]
+        if not path.is_symlink()
+    }
+
+
+def test_modes_are_told_and_set_right(dest, staged):
+    right = modes(dest)
+    assert set(right.values()) == {"0o750", "0o640"}
+    Path(dest, "a.xml").chmod(0o666)
+    Path(dest, "sub").chmod(0o777)
+    Path(dest).chmod(0o755)
+    Path(dest, "link").symlink_to("a.xml")
+    wrong = staged.wrong_attributes(dest, **ME)
+    assert wrong == [".", "a.xml", "sub"]
+    staged.set_attributes(dest, wrong, **ME)
+    assert modes(dest) == right
+    assert staged.wrong_attributes(dest, **ME) == []
+    assert staged.wrong_attributes(f"{dest}-missing", **ME) == []
+
+
+def test_what_others_own_keeps_its_modes(dest, staged):
+    Path(dest, "tls").mkdir(mode=0o700)
+    Path(dest, "tls", "key").write_bytes(b"")
+    assert staged.wrong_attributes(dest, **ME, keep=("tls",)) == []
+    assert staged.wrong_attributes(dest, **ME) == ["tls", "tls/key"]
+
+
+def test_modes_of_what_is_gone(dest, staged):
+    with pytest.raises(staged.StagedError, match=r"cannot set the owner in .+/gone does not exist"):
+        staged.set_attributes(dest, ["gone"], **ME)
+
+
+def test_content_that_is_none_leaves_nothing_behind(dest, staged):
+    """Not an error of the system: ours. It still must not leave half a tree."""
+    with pytest.raises(TypeError):
+        staged.stage(dest, {**NEW, "z.xml": None}, **ME)
+    with pytest.raises(TypeError):
+        staged.write_file(f"{dest}.note", None)
+    assert staged.read(dest) == OLD
+    assert strays(dest) == []
+
+
+def test_links_and_missing_entries_are_carried_over_as_they_are(dest, staged):
+    tls = Path(dest, "tls")
+    (tls / "old").mkdir(parents=True)
+    (tls / "current").symlink_to("old")
+    os.mkfifo(tls / "socket")
+    keep = ("tls", "absent", "pem")
+    Path(dest, "pem").symlink_to("/nowhere")
+    staged.swap(dest, staged.stage(dest, NEW, **ME, keep=keep))
+    assert (tls / "current").readlink() == Path("old")
+    assert (tls / "old").is_dir()
+    assert Path(dest, "pem").readlink() == Path("/nowhere")
+    assert sorted(path.name for path in tls.iterdir()) == ["current", "old"]
+    assert staged.read(dest, keep) == NEW
+    assert not Path(dest, "absent").exists()
+
+
+def test_a_link_in_the_place_of_a_directory_is_a_change(dest, staged, tmp_path):
+    """And nothing behind it is ours to read or to change."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "b.xml").write_bytes(b"kept")
+    shutil.rmtree(Path(dest, "sub"))
+    Path(dest, "sub").symlink_to(outside)
+    assert staged.read(dest)["sub"] is None
+    assert staged.compare(dest, OLD) == {"added": ["sub/b.xml"], "changed": [], "removed": ["sub"]}
+    staged.swap(dest, staged.stage(dest, OLD, **ME))
+    assert staged.read(dest) == OLD
+    assert (outside / "b.xml").read_bytes() == b"kept"
+
+
+def test_a_link_in_the_place_of_the_staged_tree_is_removed_alone(dest, staged, tmp_path):
+    (tmp_path / "kept").write_bytes(b"x")
+    Path(staged.staged_path(dest)).symlink_to(tmp_path)
+    staged.discard(dest)
+    assert strays(dest) == []
+    assert (tmp_path / "kept").read_bytes() == b"x"
+    Path(staged.staged_path(dest)).write_bytes(b"a file")
+    run(staged, dest)
+    assert staged.read(dest) == NEW
+
+
+def test_tree_that_cannot_be_read(tmp_path, staged, dest, monkeypatch):
+    assert staged.read(str(tmp_path / "missing")) == {}
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    with pytest.raises(staged.StagedError, match=rf"^cannot read {file}: Not a directory$"):
+        staged.read(str(file))
+    original = Path.read_bytes
+
+    def taken_away(path):
+        path.unlink()
+        return original(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", taken_away)
+        with pytest.raises(staged.StagedError, match=rf"^{dest}: changed while it was read"):
+            staged.read(dest)
+
+
+def test_one_digest_a_tree(staged):
+    told = {
+        staged.digest(files)
+        for files in (OLD, NEW, {}, {"a": b"b"}, {"ab": b""}, {"a": None}, {"a": b"", "b": b""})
+    }
+    assert len(told) == 7
+    assert staged.digest(OLD) == staged.digest(dict(reversed(OLD.items())))
+    assert all(len(one) == 64 for one in told)
 
 
 def run(staged, dest):
@@ -193,6 +318,51 @@ def test_a_live_path_that_is_no_directory_is_left_alone(tmp_path, staged):
 def test_restore_without_a_previous_tree(tmp_path, staged):
     with pytest.raises(staged.StagedError, match="nothing to restore"):
         staged.restore(str(tmp_path / "freeswitch"))
+
+
+def test_restore_in_the_place_of_nothing(dest, staged):
+    run(staged, dest)
+    shutil.rmtree(dest)
+    with pytest.raises(
+        staged.StagedError, match=rf"^cannot restore {dest}: {dest} does not exist$"
+    ):
+        staged.restore(dest)
+    assert staged.read(staged.previous_path(dest)) == OLD
+
+
+def test_staged_tree_that_cannot_be_removed(dest, staged, monkeypatch):
+    staged.stage(dest, NEW, **ME)
+
+    def denied(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staged.shutil, "rmtree", denied)
+        with pytest.raises(staged.StagedError, match=r"^cannot discard .+ denied; run as root$"):
+            staged.discard(dest)
+    staged.discard(dest)
+    assert strays(dest) == []
+    assert staged.read(dest) == OLD
+
+
+def test_file_outside_of_the_tree_comes_and_goes(tmp_path, staged):
+    path = tmp_path / "etc" / "systemd" / "guardian.conf"
+    staged.put_file(str(path), b"one", 0o644)
+    assert path.read_bytes() == b"one"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert path.parent.stat().st_mode & 0o777 == 0o755
+    for _ in "ab":
+        staged.put_file(str(path), None)
+        assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"new", None])
+def test_file_whose_parent_is_none(tmp_path, staged, content):
+    (tmp_path / "file").write_bytes(b"kept")
+    path = f"{tmp_path}/file/guardian.conf"
+    with pytest.raises(staged.StagedError, match=rf"^cannot write {path}: (Not a d|File e)[a-z ]+"):
+        staged.put_file(path, content)
+    assert (tmp_path / "file").read_bytes() == b"kept"
 
 
 def test_one_file_is_replaced_or_not_at_all(tmp_path, staged, monkeypatch):

@@ -1,5 +1,8 @@
 """FreeSWITCH's preprocessor rules, each measured on or read in 1.10.12, and the linter on top."""
 
+import time
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,6 +75,16 @@ def test_good_tree_has_no_problem_and_expands(fsxml):
     (found,) = document.configuration("sofia.conf").all("profiles", "profile")
     assert found.all("settings")[0].param("sip-ip") == "192.0.2.1"
     assert (found.file, found.line) == ("sip_profiles/internal.xml", 1)
+
+
+def media(first, last):
+    return f"""<configuration name="switch.conf">
+  <settings>
+    <param name="rtp-start-port" value="{first}"/>
+    <param name="rtp-end-port" value="{last}"/>
+  </settings>
+</configuration>
+"""
 
 
 INTERNAL = "sip_profiles/internal.xml"
@@ -176,6 +189,65 @@ BAD = {
     "configuration twice": ({ACL: MODULES}, "configuration modules.conf again"),
     "no modules": ({"autoload_configs/modules.conf.xml": None}, "no module would be loaded"),
     "no root": ({"freeswitch.xml": None}, "freeswitch.xml: missing"),
+    "set without a value": (
+        {"vars.xml": VARS.replace("address=192.0.2.1", "address")},
+        "vars.xml:2: set needs name=value",
+    ),
+    "directive that is none": (
+        {"vars.xml": VARS.replace('cmd="set"', 'cmd="sett"')},
+        "vars.xml:2: X-PRE-PROCESS cmd 'sett' is not one FreeSWITCH knows",
+    ),
+    "include of an absolute path": (
+        {"vars.xml": VARS + '<X-PRE-PROCESS cmd="include" data="/etc/passwd"/>\n'},
+        "vars.xml:4: include of /etc/passwd leads out of the tree",
+    ),
+    "include by a variable of the daemon": (
+        {"vars.xml": VARS + '<X-PRE-PROCESS cmd="include" data="$${base_dir}/a.xml"/>\n'},
+        "vars.xml:4: include of $${base_dir}/a.xml leads out of the tree",
+    ),
+    "missing file": (
+        {"vars.xml": VARS + '<X-PRE-PROCESS cmd="include" data="sip_profiles/no.xml"/>\n'},
+        "vars.xml:4: included file sip_profiles/no.xml does not exist",
+    ),
+    "variables that double": (
+        {
+            "vars.xml": VARS
+            + '<X-PRE-PROCESS cmd="set" data="address=$${address}$${address}"/>\n' * 40
+        },
+        "vars.xml:16: its variables expand to more than 65536 characters",
+    ),
+    "profile twice": (
+        {"sip_profiles/other.xml": profile(port=5080)},
+        f"sip_profiles/other.xml:1: profile internal again, after {INTERNAL}:1",
+    ),
+    "profile without settings": (
+        {"sip_profiles/other.xml": '<profile name="other">\n</profile>\n'},
+        "sip_profiles/other.xml:1: profile other has no settings",
+    ),
+    "TLS port of another": (
+        {
+            INTERNAL: profile(extra='<param name="tls" value="true"/>'),
+            "sip_profiles/other.xml": profile("other", 5061),
+        },
+        "sip-port 192.0.2.1:5061 of profile other is taken by profile internal",
+    ),
+    "WebSocket port of another": (
+        {
+            INTERNAL: profile(extra='<param name="wss-binding" value=":7443"/>'),
+            "sip_profiles/other.xml": profile(
+                "other", 5080, extra='<param name="ws-binding" value="192.0.2.1:7443"/>'
+            ),
+        },
+        "ws-binding 192.0.2.1:7443 of profile other is taken by profile internal",
+    ),
+    "port among those for media": (
+        {"autoload_configs/switch.conf.xml": media(5000, 6000)},
+        f"{INTERNAL}:5: sip-port 5060 of profile internal is one of the media ports 5000-6000",
+    ),
+    "media ports the wrong way round": (
+        {"autoload_configs/switch.conf.xml": media(20000, 10000)},
+        "switch.conf.xml:2: rtp-start-port 20000 is not below rtp-end-port",
+    ),
     "shell-like comment": ({"vars.xml": VARS + "<!--#set x -->\n"}, "is a directive"),
 }
 
@@ -188,6 +260,14 @@ def test_linter_names_file_and_line(fsxml, case):
     assert all("\n" not in problem for problem in problems)
 
 
+def test_shell_like_comment_hides_the_lines_up_to_its_end(fsxml):
+    comment = "<!--#set x\n<hidden/>\n--><seen/>\n"
+    files = tree(**{INTERNAL: profile().replace("  <settings>", f"{comment}  <settings>")})
+    assert any(f"{INTERNAL}:5: '<!--#' is a directive" in told for told in fsxml.lint(files))
+    (found,) = fsxml.load(files).configuration("sofia.conf").all("profiles", "profile")
+    assert [child.name for child in found.children] == ["gateways", "seen", "settings"]
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [(b"\xff\xfe<a/>", "not UTF-8"), (b"<a>\0</a>", "NUL"), (b"\xef\xbb\xbf<a/>", "byte order")],
@@ -197,9 +277,88 @@ def test_encodings(fsxml, content, told):
     assert any(told in problem for problem in fsxml.lint(files))
 
 
-def test_deep_nesting_ends_early(fsxml):
-    files = {**tree(), "vars.xml": b"<a>" * 100_000}
-    assert any("nested deeper" in problem for problem in fsxml.lint(files))
+SET = '<X-PRE-PROCESS cmd="set" data="{}={}"/>\n'
+INCLUDE = '<X-PRE-PROCESS cmd="include" data="{}"/>\n'
+NAMES = [f"d/{number}" for number in range(99)]
+HUGE = {
+    "deep": ({"freeswitch.xml": "<a>" * 100_000}, "freeswitch.xml:1: nested deeper or larger"),
+    "many elements": (
+        {"freeswitch.xml": "<a>" + "<b/>" * 1_000_000 + "</a>"},
+        "freeswitch.xml:1: nested deeper or larger than any real configuration",
+    ),
+    "one long line": (
+        {"freeswitch.xml": "<a>" + "x" * (20 << 20) + "</a>"},
+        "freeswitch.xml:1: the text up to here is larger than any real one",
+    ),
+    "one long text": (
+        {"freeswitch.xml": "<a>" + "x" * (15 << 20) + "</a>"},
+        "no module would be loaded",
+    ),
+    "one file over and over": (
+        {"freeswitch.xml": INCLUDE.format("a.xml") * 4000, "a.xml": "\n" * 100_000},
+        "the text up to here is larger than any real one",
+    ),
+    "files at once": (
+        {"freeswitch.xml": INCLUDE.format("d/*") * 9, **dict.fromkeys(NAMES, "x" * 99_999)},
+        "the text up to here is larger than any real one",
+    ),
+    "variables that double": (
+        {"freeswitch.xml": SET.format("a", "xx") + SET.format("a", "$${a}$${a}") * 40},
+        "freeswitch.xml:17: its variables expand to more than 65536 characters",
+    ),
+    "one variable on one line": (
+        {"freeswitch.xml": SET.format("a", "x" * 60_000) + "$${a}" * 200_000},
+        "freeswitch.xml:2: its variables expand to more than 65536 characters",
+    ),
+    "many long variables": (
+        {"freeswitch.xml": SET.format("a", "x" * 60_000)
+         + "".join(SET.format(f"b{n}", "$${a}") for n in range(20_000))},
+        "the text up to here is larger than any real one",
+    ),
+    "instructions without an end": (
+        {"freeswitch.xml": "<?" * 500_000}, "freeswitch.xml:1: FreeSWITCH drops a line",
+    ),
+    "references without an end": ({"freeswitch.xml": "$${" * 500_000}, "'$${' without its '}'"),
+    "comments without an end": ({"freeswitch.xml": "<!--" * 500_000}, "freeswitch.xml:1: "),
+    "directives without an end": (
+        {"freeswitch.xml": '<X-PRE-PROCESS cmd="' * 50_000}, "needs cmd and data",
+    ),
+    "much that is wrong": ({"freeswitch.xml": "$${x}\n" * 120_000}, "$${x} is not set"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HUGE)
+def test_huge_input_is_told_soon_and_in_little_room(fsxml, case):
+    files, told = HUGE[case]
+    content = {name: text.encode() for name, text in files.items()}
+    before = time.process_time()
+    tracemalloc.start()
+    try:
+        problems = fsxml.lint(content)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - before < 10, "twice that of a busy machine; without, a second"
+    assert peak < 200 << 20
+    assert all("\n" not in problem and len(problem) < 400 for problem in problems)
+    assert any(told in problem for problem in problems), problems[:3]
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("<a>" + "x" * (20 << 20) + "</a>", "answer:1: the text up to here is larger"),
+        ("<a>\n" + "x\n" * 2_000_000 + "</a>", "the text up to here is larger"),
+        ("<a>" * 100_000, "answer:1: nested deeper"),
+        ("<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>", "answer:1: document types and entities"),
+        ("", "answer:1: no element found"),
+    ],
+    ids=["one line", "many lines", "deep", "entity", "empty"],
+)
+def test_answer_that_no_daemon_gives_is_one_line(fsxml, answer, told):
+    with pytest.raises(ValueError, match=told) as caught:
+        fsxml.parse(answer)
+    assert "\n" not in str(caught.value)
 
 
 def test_event_socket_settings_are_found(fsxml):
@@ -224,6 +383,61 @@ def test_event_socket_settings_are_found(fsxml):
                 **{"autoload_configs/event_socket.conf.xml": EVENT_SOCKET.replace("password", "x")}
             )
         )
+
+
+@pytest.mark.parametrize(
+    ("listens", "asked"),
+    [("0.0.0.0", "127.0.0.1"), ("localhost", "127.0.0.1"), ("::", "::1"), ("::1", "::1"),
+     ("192.0.2.7", "192.0.2.7")],
+)  # fmt: skip
+def test_event_socket_is_asked_where_it_listens(fsxml, listens, asked):
+    name = "autoload_configs/event_socket.conf.xml"
+    files = tree(**{name: EVENT_SOCKET.replace("127.0.0.1", listens)})
+    assert fsxml.event_socket(files)["host"] == asked
+
+
+@pytest.mark.parametrize("port", ["", "x", "-1", "²", "٣", "9" * 5000, "8021 "])
+def test_event_socket_port_that_is_none(fsxml, port):
+    name = "autoload_configs/event_socket.conf.xml"
+    files = tree(**{name: EVENT_SOCKET.replace("8021", port)})
+    with pytest.raises(ValueError, match=f"{name}: listen-port is not a port number") as caught:
+        fsxml.event_socket(files)
+    assert "not-a-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("port", ["²", "٣", "9" * 5000, "many"])
+def test_port_that_is_no_number_is_no_traceback(fsxml, port):
+    files = tree(**{"autoload_configs/switch.conf.xml": media(port, 20000)})
+    assert fsxml.lint(files) == []
+    files = tree(**{"autoload_configs/switch.conf.xml": media(5000, 20000)})
+    files[INTERNAL] = profile(port=port).encode()
+    assert not any("media ports" in problem for problem in fsxml.lint(files))
+
+
+def test_variables_of_the_daemon_stand_for_themselves(fsxml):
+    """All but its own directory, which we know; the rest only it can say."""
+    files = tree(
+        **{
+            "vars.xml": VARS + '<X-PRE-PROCESS cmd="include" data="$${conf_dir}/more/*.xml"/>\n',
+            "more/x.xml": '<X-PRE-PROCESS cmd="set" data="where=$${conf_dir}/tls"/>\n',
+            INTERNAL: profile(
+                extra='<param name="tls-cert-dir" value="$${where}"/>\n'
+                '<param name="record-path" value="$${recordings_dir}/x"/>'
+            ),
+        }
+    )
+    assert fsxml.lint(files) == []
+    document = fsxml.load(files)
+    (found,) = document.configuration("sofia.conf").all("profiles", "profile", "settings")
+    assert found.param("tls-cert-dir") == "/etc/freeswitch/tls"
+    assert found.param("record-path") == "$${recordings_dir}/x"
+
+
+def test_value_only_the_daemon_knows_matches_what_it_holds(fsxml):
+    wanted = fsxml.parse('<a><b path="$${recordings_dir}/x" name="n"/></a>')
+    assert fsxml.differs(wanted, fsxml.parse('<a><b path="/var/x" name="n"/></a>')) == ""
+    assert fsxml.differs(wanted, fsxml.parse('<a><b path="/var/x" name="m"/></a>')) == "answer:1"
+    assert fsxml.differs(wanted, fsxml.parse("<a/>")) == "answer:1"
 
 
 def test_answers_of_the_daemon_are_read_though_it_does_not_escape(fsxml):

@@ -31,6 +31,8 @@ def _pid():
 def start(name):
     _log("start")
     root = Path(__opts__["root_dir"])
+    if (root / "unstartable").exists():
+        return False
     with (root / "daemon.out").open("ab") as out:
         subprocess.Popen(__opts__["test.daemon"], stdout=out, stderr=out, start_new_session=True)
     return True
@@ -57,6 +59,11 @@ def restart(name):
 
 
 def enabled(name):
+    return not (Path(__opts__["root_dir"]) / "disabled").exists()
+
+
+def enable(name):
+    (Path(__opts__["root_dir"]) / "disabled").unlink(missing_ok=True)
     return True
 
 
