@@ -75,7 +75,7 @@ def compare(node, context, answer):
         command = daemon_command(node.flavour, root)
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT) as new:
             try:
-                until(lambda: answers(root / "conf"), 20, lambda: complaints(root))
+                until(lambda: answers(root / "conf"), 60, lambda: complaints(root))
                 found = differences(
                     fingerprint(node.conf, context["acl"]),
                     fingerprint(root / "conf", context["acl"]),
