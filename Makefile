@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 TOOLS := systemd-container:systemd-nspawn mmdebstrap:mmdebstrap iproute2:ip openssl:openssl \
          sip-tester:sipp apt-utils:apt-ftparchive gnupg:gpg dpkg:dpkg-deb python3-venv:-
 # The tests validate the Vagrantfile and load the packet filter; the evidence brings machines up.
-test: TOOLS += vagrant:vagrant nftables:nft php-cli:php
+test: TOOLS += vagrant:vagrant nftables:nft php-cli:php fail2ban:fail2ban-regex
 evidence: TOOLS += vagrant:vagrant vagrant-lxc:- lxc:lxc-start bridge-utils:brctl sudo:sudo \
                    rsync:rsync openssh-client:ssh-keygen
 
