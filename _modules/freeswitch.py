@@ -37,7 +37,7 @@ DEFAULTS = {
 EVENT_SOCKET = "autoload_configs/event_socket.conf.xml"
 DROP_INS = "/etc/systemd/system/freeswitch.service.d"
 START_SECONDS = 60.0
-CERTIFICATE_SECONDS = 10.0
+CERTIFICATE_SECONDS = 5.0
 EVENT_SOCKET_SECONDS = 10.0
 HANG_UP_SECONDS = 10.0
 PROFILE_SECONDS = 12.0  # it tries twice more to bind, 5 s apart
@@ -388,7 +388,7 @@ def cert_reload():
     Make every profile serve the certificates that are on disk, calls over TLS going on.
 
     Raises where that cannot be (before 1.11.1, or with parameters that FreeSWITCH forgets doing
-    it), and if a socket does not serve the certificate on disk within 10 seconds.
+    it), and if a socket does not serve the certificate on disk within 5 seconds.
 
     CLI Example:
 
@@ -986,10 +986,13 @@ class _Daemon:
     def undo(self, plan, tree, run):
         """The event socket may answer to the settings of ``tree`` by now."""
         __context__["freeswitch.event_socket"] = _util("fsxml.event_socket", tree)
+        previous = _tree(self.conf_dir)
         try:
-            for action in self.classify(tree, _tree(self.conf_dir))["actions"]:
+            for action in self.classify(tree, previous)["actions"]:
                 if action["do"] != "restart":
                     _act(action)
+                if action["do"] == "reloadcert":  # who asks next is to find it taken up
+                    _verify_certificates(previous)
         except CommandExecutionError:
             return
         finally:
@@ -1179,13 +1182,15 @@ def _await_certificate(host, port, path):
         raise CommandExecutionError(f"{path}: {reason}; apply its certificate first") from None
     deadline = time.monotonic() + CERTIFICATE_SECONDS
     while True:
-        served = cert_served(host, port)
-        if served["fingerprint"] == wanted["fingerprint"]:
-            return
+        try:
+            served = cert_served(host, port)
+            if served["fingerprint"] == wanted["fingerprint"]:
+                return
+            told = f"{host}:{port} still serves the certificate that ends {served['not_after']}"
+        except CommandExecutionError as err:  # until it has taken up the new one, maybe
+            told = str(err)
         if time.monotonic() >= deadline:
-            raise CommandExecutionError(
-                f"{host}:{port} still serves the certificate that ends {served['not_after']}"
-            )
+            raise CommandExecutionError(told)
         time.sleep(0.1)
 
 

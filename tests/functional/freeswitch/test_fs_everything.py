@@ -17,7 +17,7 @@ import salt.utils.dictupdate
 import yaml
 
 from tests.functional.freeswitch.fs_pairs import connect
-from tests.functional.freeswitch.test_fs_faults import loaded
+from tests.functional.freeswitch.test_fs_faults import connection, globals_of
 from tests.support.loading import REPOSITORY
 from tests.support.phone import Phone, sip
 from tests.support.ports import free_ports
@@ -318,7 +318,7 @@ def test_certificates_that_are_not_renewed_are_told(tls, monkeypatch):
     agent.unlink()
     with pytest.raises(Exception, match=r"agent.pem: No such file.*; apply its certificate first"):
         tls.call("cert_reload")
-    monkeypatch.setattr(loaded(".module.freeswitch"), "CERTIFICATE_SECONDS", 0.5)
+    monkeypatch.setitem(globals_of(tls, "freeswitch.status"), "CERTIFICATE_SECONDS", 0.5)
     agent.write_text(
         good.partition("-----BEGIN PRIVATE")[0] + other[other.index("-----BEGIN PRIV") :]
     )
@@ -328,9 +328,9 @@ def test_certificates_that_are_not_renewed_are_told(tls, monkeypatch):
     done = tls.call("cert_reload")
     (before,) = done["before"].values()
     assert "serves no certificate" in before
-    lost = loaded(".utils.esl").Connection.api
+    lost = connection(tls).api
     monkeypatch.setattr(
-        loaded(".utils.esl").Connection, "api",
+        connection(tls), "api",
         lambda self, command, timeout=None: "+OK" if command == "reloadcert"
         else lost(self, command, timeout),
     )  # fmt: skip

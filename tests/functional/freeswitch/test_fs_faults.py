@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 
 import pytest
 
@@ -13,9 +12,15 @@ GATEWAY = {"profile": "external", "params": {"proxy": "127.0.0.1:5999", "registe
 BROKEN = "+OK [[error near line 3]: unclosed tag]\n"
 
 
-def loaded(suffix):
-    """The module that Salt's loader made of one of our files."""
-    return next(m for name, m in reversed(sys.modules.copy().items()) if name.endswith(suffix))
+def globals_of(node, function):
+    """What a function of a module or util sees that the node's own caller runs."""
+    functions = node.caller.sminion.functions
+    loader = functions if function in functions else functions.pack["__utils__"]
+    return loader[function].__globals__
+
+
+def connection(node):
+    return globals_of(node, "esl.connect")["Connection"]
 
 
 @pytest.fixture
@@ -23,7 +28,7 @@ def lies(up, monkeypatch):
     """Answers that come instead of the daemon's, pattern of the command -> answer or error."""
     said = {}
     up.call("status")
-    link = loaded(".utils.esl").Connection
+    link = connection(up)
     honest = link.api
 
     def api(self, command, timeout=None):
@@ -43,7 +48,7 @@ def constants(up, monkeypatch):
     """Set how long the module waits."""
     up.call("status")
     return lambda **values: [
-        monkeypatch.setattr(loaded(".module.freeswitch"), name, value)
+        monkeypatch.setitem(globals_of(up, "freeswitch.status"), name, value)
         for name, value in values.items()
     ]
 
@@ -150,7 +155,7 @@ def test_background_that_ends_is_one_line(up, lies, monkeypatch):
     def lost(self, command, timeout=None):
         raise OSError("connection lost")
 
-    monkeypatch.setattr(loaded(".utils.esl").Connection, "bgapi", lost)
+    monkeypatch.setattr(connection(up), "bgapi", lost)
     with pytest.raises(Exception, match=r"^connection lost$"):
         up.call("bgapi", "status")
 
@@ -213,7 +218,7 @@ def test_new_password_that_is_not_taken_is_taken_back(up, lies, constants, monke
     def lost(self, command, timeout=None):
         raise OSError("connection lost")
 
-    monkeypatch.setattr(loaded(".utils.esl").Connection, "end_with", lost)
+    monkeypatch.setattr(connection(up), "end_with", lost)
     refused(up, up.changed(esl_password="another-not-a-secret"), "connection lost")
 
 
