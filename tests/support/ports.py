@@ -1,5 +1,6 @@
 """Loopback ports for daemons under test."""
 
+import collections
 import contextlib
 import os
 import random
@@ -7,6 +8,7 @@ import socket
 
 _FIRST, _LAST = 22_000, 32_000
 _PER_WORKER = 2_500
+_given: collections.deque[int] = collections.deque(maxlen=100)  # one node wants several, none twice
 
 
 def free_ports(count: int = 1) -> int:
@@ -20,9 +22,12 @@ def free_ports(count: int = 1) -> int:
     lowest = _FIRST + worker * _PER_WORKER % (_LAST - _FIRST)
     while True:
         first = random.randrange(lowest, lowest + _PER_WORKER - count)
+        if set(range(first, first + count)) & set(_given):
+            continue
         with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
             for port in range(first, first + count):
                 for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
                     probe = probes.enter_context(socket.socket(socket.AF_INET, kind))
                     probe.bind(("127.0.0.1", port))
+            _given.extend(range(first, first + count))
             return first

@@ -183,7 +183,8 @@ def tls(version, full):
     profile = full.context["profiles"]["internal"]
     profile.update(tls={"port": free_ports()}, certificate="default")
     full.context["json_cdr"]["urls"] = []
-    assert full.configured()["result"] is True
+    answer = full.configured()
+    assert answer["result"] is True, answer["comment"]
     answer = full.running()
     assert answer["result"] is True, answer["comment"]
     return full
