@@ -399,10 +399,14 @@ def cert_reload():
     tree, version = _tree(_opt("conf_dir")), _version()
     row = _util("fs_table.rules", version)["profile"].get("tls-cert-dir")
     if row is None:
-        raise CommandExecutionError("this FreeSWITCH reads certificates at a start only; drain it")
+        raise CommandExecutionError(
+            "this FreeSWITCH reads certificates at a start only; run `guardian deploy`"
+        )
     lost = _util("fs_changes.forgotten", _util("fsxml.load", tree), row)
     if lost:
-        raise CommandExecutionError(f"reloadcert would forget {', '.join(lost)}; drain and restart")
+        raise CommandExecutionError(
+            f"reloadcert would forget {', '.join(lost)}; run `guardian deploy`"
+        )
 
     def look():
         return {f"{host}:{port}": _fingerprint(host, port) for host, port, _ in _tls_sockets(tree)}
@@ -747,7 +751,7 @@ def drain(timeout=600, on_timeout="wait"):
         ``abort`` puts the node back into service, ``kill`` hangs them up.
 
     ``after`` is what ``drain_status`` says then; ``result`` tells whether the node is empty and out
-    of service. Withdrawing it on its proxies first is ``guardian drain``'s business.
+    of service. ``voice.withdraw`` on its proxies comes first.
 
     CLI Example:
 
