@@ -107,7 +107,7 @@ class Reconciler:
             util("staged.discard", conf_dir)
         run = self.running()
         if not test:
-            self._note(run)
+            self.note(run)
         desired = rendered["tree"]
         files = util("staged.compare", conf_dir, desired)
         system = util("system_files.differing", daemon.system_root, rendered["system"])
@@ -150,7 +150,7 @@ class Reconciler:
         daemon = self._daemon
         run = self.running()
         if not test:
-            self._note(run)
+            self.note(run)
         if run is None:
             why = [f"{daemon.name} is not running"]
             changes = {
@@ -226,6 +226,11 @@ class Reconciler:
         content = daemon.util("running_record.encode", life, tree, system, reloads)
         Path(daemon.state_dir).mkdir(mode=0o750, parents=True, exist_ok=True)
         daemon.util("staged.write_file", self._record_path(), content, 0o600)
+
+    def note(self, run: dict | None) -> None:
+        """Write down what is known of a life nobody noted, before a file on disk changes."""
+        if run and run["files"] is not None and not run["recorded"]:
+            self.remember(run["life"], run["files"], run["system"], run["reloads"])
 
     def _refusal(self, plan: dict) -> str:
         """Return why a plan may not be carried out now, empty if it may."""
@@ -344,11 +349,6 @@ class Reconciler:
             daemon.util("staged.put_file", daemon.system_root + path, content, mode)
         if any("/systemd/" in path for path in entries):
             daemon.units_changed()
-
-    def _note(self, run: dict | None) -> None:
-        """Write down what is known of a life nobody noted, before a file on disk changes."""
-        if run and run["files"] is not None and not run["recorded"]:
-            self.remember(run["life"], run["files"], run["system"], run["reloads"])
 
     def _record_path(self) -> str:
         daemon = self._daemon
