@@ -16,6 +16,11 @@ TREE = {
     b"1:1:sip\\:10.77.0.21\\:5060\n2:1:sip\\:10.77.0.22\\:5060\n3:2:sip\\:10.77.0.31\\:5060\n",
     "dbtext/address": b"id(int) grp(int) ip(str)\n1:1:10.77.0.1\n",
     "dbtext/version": b"table_name(str) table_version(int)\ndispatcher:9\n",
+    **{
+        f"dbtext/{table}": b"id(int) it(str)\n1:x\n"
+        for table in ("tls_mgm", "dr_rules", "rtpengine", "subscriber", "nobodys")
+    },
+    "runtime/location": b"contact_id(bigint)\n",
 }
 
 
@@ -35,6 +40,12 @@ def cost(new):
         ("dbtext/dispatcher", b"id(int)\n", "reload", ["dbt_reload", "ds_reload"]),
         ("dbtext/address", b"id(int)\n", "reload", ["dbt_reload", "address_reload"]),
         ("dbtext/version", b"table_name(str)\n", "restart", ["restart"]),
+        ("dbtext/tls_mgm", b"id(int)\n2\n", "reload", ["dbt_reload", "tls_reload"]),
+        ("dbtext/dr_rules", b"ruleid(int)\n2\n", "reload", ["dbt_reload", "dr_reload"]),
+        ("dbtext/rtpengine", b"id(int)\n2\n", "reload", ["dbt_reload", "rtpengine_reload"]),
+        ("dbtext/subscriber", b"id(int)\n2\n", "reload", ["dbt_reload"]),
+        ("dbtext/nobodys", b"id(int)\n2\n", "restart", ["restart"]),
+        ("runtime/location", b"contact_id(int)\n", "restart", ["restart"]),
         ("conf.d/10-core.cfg", b"socket=udp:10.77.0.11:5070\n", "restart", ["restart"]),
         ("conf.d/99-new.cfg", b"log_level=4\n", "restart", ["restart"]),
         ("opensips.cfg", b'include_file "routes.d/20.cfg"\n', "restart", ["restart"]),
@@ -64,6 +75,67 @@ def test_one_restart_takes_all_the_rest_with_it():
     new = {**TREE, "routes.d/10.cfg": b"route{exit;}", "conf.d/10-core.cfg": b"log_level=4\n"}
     assert cost(new)["actions"] == [{"do": "restart"}]
     assert len(cost(new)["why"]) == 2
+
+
+def test_sqlite_is_brought_up_to_date_instead_of_reread():
+    local = {"conf.d/40-db.cfg": b'modparam("dispatcher", "db_url", "sqlite:///var/x")\n'}
+    old, new = {**TREE, **local}, {**changed("dbtext/dispatcher", b"id(int)\n"), **local}
+    assert [step["do"] for step in opensips_cfg.classify(old, new)["actions"]] == [
+        "sync",
+        "ds_reload",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("main", "disruption"),
+    [
+        (TREE["opensips.cfg"] + b'include_file "routes.d/20.cfg"\n', "reload"),
+        (b'include_file "conf.d/10-core.cfg"\n', "reload"),
+        (TREE["opensips.cfg"] + b'include_file "conf.d/20.cfg"\n', "restart"),
+        (TREE["opensips.cfg"] + b"log_level=4\n", "restart"),
+    ],
+)
+def test_includes_of_routes_come_and_go_by_a_reload(main, disruption):
+    assert cost(changed("opensips.cfg", main))["disruption"] == disruption
+
+
+def test_what_a_drain_left_on_disk_is_no_change():
+    rows = TREE["dbtext/dispatcher"].splitlines(keepends=True)
+    head = b"id(int,auto) setid(int) destination(str) state(int)\n"
+    old, new = (
+        {
+            **TREE,
+            "conf.d/15-standing.cfg": b'modparam("cfgutils", "shvset", "draining=i:%d")\n' % state,
+            "dbtext/dispatcher": head + rows[1].replace(b"\n", b":%d\n" % state),
+        }
+        for state in (0, 1)
+    )
+    assert opensips_cfg.classify(old, new)["disruption"] == "none"
+    assert opensips_cfg.classify(old, new)["files"] == []
+    assert opensips_cfg.safe_part(old, new) == new
+
+
+@pytest.mark.parametrize(
+    ("path", "after", "told"),
+    [
+        (
+            "dbtext/dispatcher",
+            b"4:2:sip\\:10.77.0.32\\:5060\n",
+            "+1 row, first 2 sip:10.77.0.32:5060",
+        ),
+        ("dbtext/address", b"9:3:10.9.9.9\n", "+1 row, first 10.9.9.9 3"),
+        ("dbtext/subscriber", b"2:secret\n", "+1 row"),
+    ],
+)
+def test_reason_counts_rows_and_shows_no_secret(path, after, told):
+    (why,) = cost(changed(path, TREE[path] + after))["why"]
+    assert why == f"{path}: {told}"
+
+
+def test_rows_in_another_order_are_told_as_such():
+    head, first, *others = TREE["dbtext/dispatcher"].splitlines(keepends=True)
+    new = changed("dbtext/dispatcher", b"".join([head, *others, first]))
+    assert cost(new)["why"] == ["dbtext/dispatcher: order of rows"]
 
 
 def test_removed_file_counts():
@@ -106,7 +178,7 @@ def test_destinations_by_set():
 def test_sockets_for_the_trial_boot():
     assert opensips_cfg.sockets(TREE) == [("10.77.0.11", 5060)]
     tree = {
-        "conf.d/1": b"socket=tcp:10.0.0.1:5070\n  socket = udp:10.0.0.2\n#socket=udp:10.0.0.3\n"
+        "conf.d/1.cfg": b"socket=tcp:10.0.0.1:5070\n  socket = udp:10.0.0.2\n#socket=udp:10.0.0.3\n"
     }
     assert opensips_cfg.sockets(tree) == [("10.0.0.2", 5060)]
     assert opensips_cfg.sockets(tree, "tcp") == [("10.0.0.1", 5070)]
