@@ -1,0 +1,287 @@
+"""Find what is wrong with an OpenSIPS configuration, and say where: file, line and cause.
+
+``problems`` finds what OpenSIPS itself passes over in silence. ``explain`` picks the cause out of what
+it says, and finds the place in the tree where it names none. Both measured on 3.4.18.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+SHOWN = 3
+LENGTH = 240
+MOST_PORT = 65535
+DEFAULT_PORTS = {"udp": 5060, "tcp": 5060, "sctp": 5060, "tls": 5061, "ws": 80, "wss": 443,
+                 "bin": 5555}  # fmt: skip
+# Who shares a port space: one UDP, all others TCP.
+DATAGRAM = ("udp", "sctp")
+DRIVERS = {"mysql": "db_mysql", "postgres": "db_postgres", "sqlite": "db_sqlite",
+           "text": "db_text", "http": "db_http", "unixodbc": "db_unixodbc"}  # fmt: skip
+# What a daemon says that stays up all the same, and yet does not do what the tree asks of it.
+BROKEN_THOUGH_UP = re.compile(
+    r"unable to start http daemon|bad uri|is not local to opensips|failed to (?:add|load|insert)"
+    r"|no valid |cannot bind|could not bind|failed to bind|error at row=|TLS domain .* not"
+)
+_SOCKET = re.compile(r"^[ \t]*socket[ \t]*=[ \t]*(\w+):([^\s:]+)(?::([0-9*]+))?", re.MULTILINE)
+_URL = re.compile(r'"(\w+)://[^"\n]*"')
+_URL_PASSWORD = re.compile(r"(\w+://[^:/@\s\"]*:)[^@\s\"]+@")
+_LOADED = re.compile(r'^[ \t]*loadmodule[ \t]+"(\w+)\.so"', re.MULTILINE)
+_SAID = re.compile(r"\b(ERROR|CRITICAL|ALERT|EMERG|BUG|WARNING):([\w-]+):([\w<>-]+): *(.*)")
+_PARSE = re.compile(r"parse error in (?P<file>\S+?):(?P<line>\d+):\d+(?:-\d+)?: *(?P<cause>.*)")
+_AT = re.compile(r" at (?P<file>\S+?):(?P<line>\d+)(?::\d+)?\.?$")
+_SEVERE = ("ERROR", "CRITICAL", "ALERT", "EMERG", "BUG")
+# What says only that something else failed.
+_ECHO = re.compile(
+    r"bad config file|failed to parse config|fixing failed|error while trying to (?:fix|init)"
+    r"|failed to initialize|initializing .* failed|failed to init|aborting|errors? in config"
+    r"|Failed to fix configuration|error while (?:initializing|loading) modules|exiting"
+)
+# The true word comes before a parse error that tells something else.
+_TRUER = re.compile(
+    r"type mismatch|module '.*' not found|failed to load module|could not open|cannot open"
+    r"|failed to open|no .* module .*loaded|module dependencies"
+)
+
+
+def problems(tree: dict[str, bytes]) -> list[str]:
+    """Return what OpenSIPS would not notice, ``file:line: cause`` each."""
+    texts = {
+        path: content.decode("utf-8", "replace")
+        for path, content in tree.items()
+        if path.endswith(".cfg")
+    }
+    found = [told for path in sorted(texts) for told in _open_ends(path, texts[path])]
+    if found:
+        return found  # what follows an open comment is not what it looks like
+    bare = {path: _without_comments(text) for path, text in texts.items()}
+    return [*_sockets(bare), *_drivers(bare)]
+
+
+def explain(said: str, tree: dict[str, bytes], *roots: str, up: bool = False) -> list[str]:
+    """Return the causes in OpenSIPS's output, ``file:line: cause`` each, at most three.
+
+    ``roots`` are the directories the tree was read from. With ``up``, only what must be right
+    even though the daemon stayed up.
+    """
+    lines = [(m[1], m[2], m[4].strip()) for m in map(_SAID.search, said.splitlines()) if m]
+    if up:
+        lines = [line for line in lines if line[0] in _SEVERE and BROKEN_THOUGH_UP.search(line[2])]
+        return _unique([_placed(module, text, tree) for _, module, text in lines])
+    causes: list[str] = []
+    pending: list[tuple[str, str]] = []
+    for level, module, text in lines:
+        parsed = _PARSE.search(text)
+        if parsed:
+            truer = [earlier for _, earlier in pending if _TRUER.search(earlier)]
+            cause = truer[-1] if truer else parsed["cause"]
+            place = f"{_relative(parsed['file'], roots)}:{parsed['line']}"
+            causes.append(f"{place}: {cause}")
+            break  # it quotes the file from here on, and what is in it
+        at = _AT.search(text)
+        if at and pending:
+            place = f"{_relative(at['file'], roots)}:{at['line']}"
+            causes.append(f"{place}: {pending.pop()[1]}")
+            pending.clear()
+        elif level in _SEVERE and text and not _ECHO.search(text):
+            pending.append((module, text))
+    if not causes:
+        causes = [_placed(module, text, tree) for module, text in pending]
+    if not causes:
+        causes = [_placed(module, text, tree) for _, module, text in lines if text]
+    if not causes:
+        last = said.strip().splitlines()[-1:] or ["without a word"]
+        causes = [f"opensips does not start with it: {last[0]}"]
+    return _unique([_stripped(cause, roots) for cause in causes])
+
+
+def _unique(causes: list[str]) -> list[str]:
+    clean = (_URL_PASSWORD.sub(r"\1***@", " ".join(cause.split()))[:LENGTH] for cause in causes)
+    return list(dict.fromkeys(clean))[:SHOWN]
+
+
+def _relative(path: str, roots: tuple[str, ...]) -> str:
+    return _stripped(path, roots)
+
+
+def _stripped(text: str, roots: tuple[str, ...]) -> str:
+    for root in sorted(roots, key=len, reverse=True):
+        text = text.replace(f"{root.rstrip('/')}/", "")
+    return text
+
+
+def _placed(module: str, text: str, tree: dict[str, bytes]) -> str:
+    """Put the place before a cause that has none, as far as the tree tells it."""
+    place = _place(module, text, tree)
+    return f"{place}: {text}" if place else f"{module}: {text}"
+
+
+def _place(module: str, text: str, tree: dict[str, bytes]) -> str:
+    scripts = {
+        path: _without_comments(content.decode("utf-8", "replace"))
+        for path, content in sorted(tree.items())
+        if path.endswith(".cfg")
+    }
+    row = re.search(r"error at row=(\d+)", text)
+    table = re.search(r"\btable '?\"?([a-z_]+)'?\"?", text)
+    if row:
+        # The message of the table itself follows; db_text loads what it is asked for by name.
+        named = [path for path in tree if path.startswith("dbtext/")]
+        bad = next((path for path in sorted(named) if _row_is_odd(tree[path], int(row[1]))), "")
+        if bad:
+            return f"{bad}:{row[1]}"
+    if table and f"dbtext/{table[1]}" in tree:
+        return f"dbtext/{table[1]}:1"
+    twice = re.search(r"route <([^>]+)> is redefined", text)
+    if twice:
+        return _nth(scripts, rf"^\s*\w*route\s*\[\s*\"?{re.escape(twice[1])}\"?\s*\]", 2)
+    if "default request routing table" in text:
+        return _nth(scripts, r"^\s*route\s*\{", 2)
+    bare_event = re.search(r"event_route used", text)
+    if bare_event:
+        return _nth(scripts, r"^\s*event_route", 1)
+    protocol = re.search(r"listeners found for protocol (\w+)", text)
+    if protocol:
+        return _nth(scripts, rf"^\s*socket\s*=\s*{protocol[1]}:", 1)
+    for word in _named(text):
+        found = _nth(scripts, rf"^\s*socket\s*=.*{re.escape(word)}", 1)
+        if found:
+            return found
+    for word in sorted(_named(text), key=len, reverse=True):
+        # a word of the message itself, as it stands in a script: an expression, a parameter, a URL
+        found = _nth(scripts, re.escape(word), 1) if len(word) > 3 else ""
+        if found:
+            return found
+    missing = re.search(r"(?:failed to initialize module|module) '?\"?(\w+?)(?:\.so)?'?\"?\b", text)
+    for name in dict.fromkeys([missing[1] if missing else module, module]):
+        found = _last(scripts, rf"^\s*modparam\(\s*\"{re.escape(name)}\"\s*,\s*\"db_url\"") or _nth(
+            scripts, rf"^\s*loadmodule\s+\"{re.escape(name)}\.so\"", 1
+        )
+        if found:
+            return found
+    return ""
+
+
+def _named(text: str) -> list[str]:
+    """Return what a message quotes, and its addresses."""
+    quoted = re.findall(r"[<\[\"'(]([^<>\[\]\"'()]+)[>\]\"')]", text)
+    inner = re.findall(r'"(.+)"', text)
+    addresses = re.findall(r"\b\d{1,3}(?:\.\d{1,3}){3}\b", text)
+    resolved = re.findall(r"could not resolve (\S+)", text)
+    return [word.strip() for word in [*addresses, *resolved, *inner, *quoted] if word.strip()]
+
+
+def _nth(scripts: dict[str, str], pattern: str, number: int) -> str:
+    expression = re.compile(pattern, re.MULTILINE)
+    for path, text in scripts.items():
+        for match in expression.finditer(text):
+            number -= 1
+            if number == 0:
+                start = match.start() + len(match[0]) - len(match[0].lstrip())
+                return f"{path}:{text.count(chr(10), 0, start) + 1}"
+    return ""
+
+
+def _last(scripts: dict[str, str], pattern: str) -> str:
+    found = ""
+    for path, text in scripts.items():
+        for match in re.finditer(pattern, text, re.MULTILINE):
+            found = f"{path}:{text.count(chr(10), 0, match.end()) + 1}"
+    return found
+
+
+def _row_is_odd(content: bytes, number: int) -> bool:
+    lines = content.decode("utf-8", "replace").split("\n")
+    if not 1 < number <= len(lines):
+        return False
+    fields = re.split(r"(?<!\\):", lines[number - 1])
+    kinds = [word.partition("(")[2] for word in lines[0].split()]
+    return len(fields) != len(kinds) or any(
+        kind.startswith("int") and field and not field.lstrip("-").isdigit()
+        for kind, field in zip(kinds, fields, strict=False)
+    )
+
+
+def _open_ends(path: str, text: str) -> list[str]:
+    """Return the comment or string of a file that no end follows, by the line it begins in."""
+    at = 0
+    while at < len(text):
+        if text.startswith("/*", at):
+            end = text.find("*/", at + 2)
+            if end < 0:
+                return [f"{path}:{_line(text, at)}: comment without an end"]
+            at = end + 2
+        elif text[at] == "#":
+            end = text.find("\n", at)
+            at = len(text) if end < 0 else end
+        elif text[at] in "\"'":
+            end = re.compile(rf"(?:\\.|[^\\{text[at]}])*{text[at]}", re.DOTALL).match(text, at + 1)
+            if end is None:
+                return [f"{path}:{_line(text, at)}: syntax error: string without an end"]
+            at = end.end()
+        else:
+            at += 1
+    return []
+
+
+def _line(text: str, at: int) -> int:
+    return text.count("\n", 0, at) + 1
+
+
+def _without_comments(text: str) -> str:
+    """Return a script whose comments are blank, every line where it was."""
+
+    def blank(match: re.Match[str]) -> str:
+        return match[0] if match[0][0] in "\"'" else re.sub(r"[^\n]", " ", match[0])
+
+    pattern = r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|#[^\n]*|/\*.*?\*/'
+    return re.sub(pattern, blank, text, flags=re.DOTALL)
+
+
+def _sockets(scripts: dict[str, str]) -> list[str]:
+    """Return sockets that share a port, or have none there is: OpenSIPS starts with them."""
+    found, taken = [], {}
+    for path, text in scripts.items():
+        for match in _SOCKET.finditer(text):
+            line = _line(text, match.start(1))
+            protocol, address = match[1], match[2]
+            port = (
+                int(match[3]) if (match[3] or "").isdigit() else DEFAULT_PORTS.get(protocol, 5060)
+            )
+            if not 0 < port <= MOST_PORT:
+                found.append(
+                    f"{path}:{line}: socket has port {port}; ports go from 1 to {MOST_PORT}"
+                )
+                continue
+            key = ("udp" if protocol in DATAGRAM else "tcp", _address(address), port)
+            if key in taken:
+                found.append(f"{path}:{line}: socket {address}:{port} is taken, see {taken[key]}")
+            taken.setdefault(key, f"{path}:{line}")
+        for match in re.finditer(r'modparam\("httpd",\s*"port",\s*(\d+)\)', text):
+            line, port = _line(text, match.start()), int(match[1])
+            clash = next(
+                (at for (kind, _, p), at in taken.items() if (kind, p) == ("tcp", port)), ""
+            )
+            if clash:
+                found.append(f"{path}:{line}: httpd port {port} is taken, see {clash}")
+    return found
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return text
+
+
+def _drivers(scripts: dict[str, str]) -> list[str]:
+    """Return database URLs whose driver is not loaded; the trial boot replaces remote ones."""
+    loaded = {name for text in scripts.values() for name in _LOADED.findall(text)}
+    return [
+        f"{path}:{_line(text, match.start())}: {match[1]} database, but {DRIVERS[match[1]]}.so is not loaded"
+        for path, text in scripts.items()
+        for match in _URL.finditer(text)
+        if match[1] in DRIVERS
+        and DRIVERS[match[1]] not in loaded
+        and "db_url" in text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
+    ]
