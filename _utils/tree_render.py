@@ -16,10 +16,17 @@ MODULE_LISTS = ("modules", "post_load_modules")
 MASK = "**********"
 
 
-def render(source: str, context: dict, cache: str, component: str) -> dict:
+def render(
+    source: str,
+    context: dict,
+    cache: str,
+    component: str,
+    generated: dict[str, bytes] | None = None,
+) -> dict:
     """Render the templates in the directory ``source`` as its ``manifest.yaml`` says.
 
-    ``cache`` is a directory for compiled templates, ``component`` the pillar key that errors name.
+    ``cache`` is a directory for compiled templates, ``component`` the pillar key that errors name;
+    ``generated`` are files of the tree that are no text to render.
     Returns ``{"tree": {path: bytes}, "system":
     [{"path", "content", "mode", "disruption"}…]}``. Raises ``ValueError`` naming the file and
     line, or the pillar key, and the remedy; never a value.
@@ -38,7 +45,7 @@ def render(source: str, context: dict, cache: str, component: str) -> dict:
         auto_reload=False,
     )
     environment.filters["quoted"] = _quoted
-    environment.filters["many"] = lambda value: value if isinstance(value, list) else [value]
+    environment.filters["many"] = _listed
     # Every path first: a pillar of the wrong shape is then told by its key, not by a template.
     wanted: dict[str, tuple[str, dict]] = {}
     for entry in manifest["tree"]:
@@ -53,6 +60,7 @@ def render(source: str, context: dict, cache: str, component: str) -> dict:
         path: _one(environment, template, {**context, "item": item}, component)
         for path, (template, item) in wanted.items()
     }
+    tree.update(generated or {})
     system = [
         {
             "path": entry["path"],
@@ -61,6 +69,7 @@ def render(source: str, context: dict, cache: str, component: str) -> dict:
             "disruption": entry["disruption"],
         }
         for entry in manifest["system"]
+        if _asked_for(entry, context)
     ]
     return {"tree": tree, "system": system}
 
@@ -98,9 +107,23 @@ def _manifest(source: str) -> dict:
 
 
 def _asked_for(entry: dict, context: dict) -> bool:
-    """Tell whether the module that reads a file is loaded; a file of no module always is."""
+    """Tell whether a file is wanted: its module is loaded, its `when` holds; both may be absent."""
     loaded = [name for key in MODULE_LISTS for name in context.get(key) or []]
-    return "module" not in entry or entry["module"] in loaded
+    if "module" in entry and entry["module"] not in loaded:
+        return False
+    return "when" not in entry or any(_holds(path, context) for path in _listed(entry["when"]))
+
+
+def _holds(path: str, context: dict) -> bool:
+    """Tell whether pillar sets `path`, keys with colons between, to anything but nothing."""
+    value: object = context
+    for part in path.split(":"):
+        value = value.get(part) if isinstance(value, dict) else None
+    return bool(value)
+
+
+def _listed(value: object) -> list:
+    return value if isinstance(value, list) else [value]
 
 
 def _items(entry: dict, context: dict, component: str) -> list[dict]:

@@ -21,6 +21,13 @@ START_SECONDS = 10.0
 
 mi = load("_utils/mi.py")
 tree_render = load("_utils/tree_render.py")
+opensips_rows = load("_utils/opensips_rows.py")
+opensips_tables = load("_utils/opensips_tables.py")
+
+
+def tables(context: dict[str, Any]) -> dict[str, bytes]:
+    """The files of the tree that are data."""
+    return opensips_tables.files(opensips_rows.rows(context))
 
 
 class Proxy:
@@ -57,7 +64,7 @@ class Proxy:
                 if modules.is_dir():
                     context["module_path"] = f"{modules}/"
         source, cache = str(REPOSITORY / "salt/opensips/files"), str(self.root / "cache")
-        tree = tree_render.render(source, context, cache, "opensips")["tree"]
+        tree = tree_render.render(source, context, cache, "opensips", tables(context))["tree"]
         for name, content in tree.items():
             file = self.conf / name
             file.parent.mkdir(parents=True, exist_ok=True)

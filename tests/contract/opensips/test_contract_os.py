@@ -152,4 +152,4 @@ def _uri(proxy: Proxy, number: int) -> str:
 
 def _trusted(proxy: Proxy) -> list[str]:
     (partition,) = proxy.call("address_dump")["Partitions"]
-    return [row["ip"] for row in partition["Destinations"]]
+    return [row["ip"] for row in partition["Destinations"] if int(row["grp"]) == 1]
