@@ -51,7 +51,9 @@ SHOWN = {
     "rtpengine": ("socket",),
 }
 _TOKEN = re.compile(
-    r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?P<comment>\#[^\n]*|/\*.*?\*/)|\s+""",
+    # What is never closed goes to the end, else each of its quotes would be tried anew.
+    r"""(?P<string>"(?:\\.|[^"\\])*+(?:"|\\?\Z)|'(?:\\.|[^'\\])*+(?:'|\\?\Z))"""
+    r"""|(?P<comment>\#[^\n]*|/\*.*?(?:\*/|\Z))|\s+""",
     re.DOTALL,
 )
 _SOCKET = re.compile(
