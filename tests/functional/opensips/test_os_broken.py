@@ -279,7 +279,7 @@ GIVEN = {
         {**CARRIER, "outbound": [{"prefix": "44", "carriers": ["spare"]}]}, "outbound:0.*carrier"),
     "gateway without an address": ({"gateways": {"carrier-a": {}}}, "carrier-a:address: missing"),
     "gateway of no protocol": (
-        {"gateways": {"carrier-a": {"address": "192.0.2.9", "proto": "pigeon"}}}, "carrier-a:proto"),
+        {"gateways": {"carrier-a": {"address": "10.0.0.9", "proto": "pigeon"}}}, "carrier-a:proto"),
     "prefix that is no number": (
         {**CARRIER, "outbound": [{"prefix": "uk", "carriers": ["main"]}]}, "outbound:0:prefix"),
     "destination twice": ({"dispatcher": {"1": [PBX, PBX]}}, "opensips:dispatcher:1"),
@@ -333,7 +333,7 @@ GIVEN = {
     "users of an unknown domain": (users(domain="example.net"), "opensips:registrar:users"),
     "password that is no hash": (users(ha1="not-a-secret"), "registrar:users:.*ha1: has not the"),
     "driver that is none": (
-        {"database": {"remote": "oracle://a:not-a-secret@[::1]/o"}}, "opensips:database:remote"),
+        {"database": {"remote": "oracle://a:not-a-secret@h/o"}}, "opensips:database:remote"),
     "rtpengine that is none": ({"rtpengine": {"1": ["smoke:192.0.2.1:5"]}}, "opensips:rtpengine:1"),
     "limit below nothing": ({"limits": {"calls": -1}}, "opensips:limits:calls: must be at least"),
     "threshold that is none": (
