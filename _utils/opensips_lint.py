@@ -1,7 +1,7 @@
 """Find what is wrong with an OpenSIPS configuration, and say where: file, line and cause.
 
-``problems`` finds what OpenSIPS itself passes over in silence. ``explain`` picks the cause out of what
-it says, and finds the place in the tree where it names none. Both measured on 3.4.18.
+``problems`` finds what OpenSIPS itself passes over in silence. ``explain`` picks the cause out of
+what it says, and finds the place in the tree where it names none. Both measured on 3.4.18.
 """
 
 from __future__ import annotations
@@ -278,7 +278,8 @@ def _drivers(scripts: dict[str, str]) -> list[str]:
     """Return database URLs whose driver is not loaded; the trial boot replaces remote ones."""
     loaded = {name for text in scripts.values() for name in _LOADED.findall(text)}
     return [
-        f"{path}:{_line(text, match.start())}: {match[1]} database, but {DRIVERS[match[1]]}.so is not loaded"
+        f"{path}:{_line(text, match.start())}: a database of {match[1]},"
+        f" but {DRIVERS[match[1]]}.so is not loaded"
         for path, text in scripts.items()
         for match in _URL.finditer(text)
         if match[1] in DRIVERS
