@@ -80,14 +80,14 @@ def plain(node: Node, context: dict[str, Any]) -> str:
     return "#!json\n" + json.dumps(states)
 
 
-def minion_config(node: Node) -> Path:
+def minion_config(node: Node, component: str = "freeswitch") -> Path:
     """A configuration file for `salt-call --local` beside this node's daemon."""
     keep = ("id", "root_dir", "cachedir", "pki_dir", "sock_dir", "log_file", "extension_modules",
             "file_client", "file_roots", "pillar_roots", "module_dirs", "log_level",
             "state_verbose")  # fmt: skip
     opts = node.caller.opts
     config = {key: opts[key] for key in keep}
-    config |= {k: v for k, v in opts.items() if k.startswith(("freeswitch.", "voice.", "test."))}
+    config |= {k: v for k, v in opts.items() if k.startswith((f"{component}.", "voice.", "test."))}
     # The grains of this machine would be measured otherwise, on every side alike.
     (node.root / "minion").write_text(yaml.safe_dump(config))
     return node.root

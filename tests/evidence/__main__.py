@@ -7,7 +7,7 @@ import sys
 
 from lab.names import LabError
 
-AREAS = ("freeswitch", "lab")
+AREAS = ("freeswitch", "lab", "opensips")
 
 
 def main() -> int:

@@ -160,9 +160,8 @@ def standing(request, tmp_path_factory):
         node.flavour = request.param
         patch.setenv("PATH", str(root / "bin"), prepend=":")
         try:
-            assert node.configured()["result"] is True
-            answer = node.running()
-            assert answer["result"] is True, answer["comment"]
+            for answer in (node.configured(), node.running()):
+                assert answer["result"] is True, answer["comment"]
             yield node
         finally:
             node.close()
