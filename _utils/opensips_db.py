@@ -150,7 +150,9 @@ def _versioned(database: sqlite3.Connection, versions: dict) -> None:
         "CREATE TABLE IF NOT EXISTS version"
         " (table_name TEXT NOT NULL UNIQUE, table_version INTEGER NOT NULL)"
     )
-    database.executemany("INSERT OR REPLACE INTO version VALUES (?, ?)", sorted(versions.items()))
+    there = set(database.execute("SELECT table_name, table_version FROM version"))
+    missing = sorted(versions.items() - there)
+    database.executemany("INSERT OR REPLACE INTO version VALUES (?, ?)", missing)
 
 
 def _table(name: str, content: bytes) -> tuple[list[tuple[str, str, bool]], list[tuple]]:
@@ -171,9 +173,11 @@ def _table(name: str, content: bytes) -> tuple[list[tuple[str, str, bool]], list
         fields = _FIELD.split(line)
         if len(fields) != len(columns):
             raise ValueError(f"{name}:{number}: {len(fields)} fields for {len(columns)} columns")
-        rows.append(
-            tuple(_value(text, kind) for text, (_, kind, _) in zip(fields, columns, strict=True))
-        )
+        kinds = (kind for _, kind, _ in columns)
+        try:
+            rows.append(tuple(map(_value, fields, kinds)))
+        except ValueError:
+            raise ValueError(f"{name}:{number}: text where a number is wanted") from None
     return columns, rows
 
 
