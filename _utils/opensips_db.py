@@ -27,8 +27,10 @@ KINDS = {
     "bigint": "INTEGER",
     "auto": "INTEGER PRIMARY KEY AUTOINCREMENT",
     "double": "REAL",
+    "blob": "BLOB",  # modules ask for the type that the column declares
 }
-_FIELD = re.compile(r"(?<!\\):")
+TEXTS = ("str", "string", "blob")
+_FIELD = re.compile(r"((?:[^\\:]|\\.)*)(?::|$)")
 _ESCAPED = re.compile(r"\\(.)")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
@@ -170,20 +172,24 @@ def _table(name: str, content: bytes) -> tuple[list[tuple[str, str, bool]], list
     for number, line in enumerate(lines, 2):
         if not line:
             continue
-        fields = _FIELD.split(line)
+        fields = [found[1] for found in _FIELD.finditer(f"{line}:")][:-1]
         if len(fields) != len(columns):
             raise ValueError(f"{name}:{number}: {len(fields)} fields for {len(columns)} columns")
-        kinds = (kind for _, kind, _ in columns)
         try:
-            rows.append(tuple(map(_value, fields, kinds)))
+            rows.append(
+                tuple(
+                    _value(field, kind, null)
+                    for field, (_, kind, null) in zip(fields, columns, strict=True)
+                )
+            )
         except ValueError:
             raise ValueError(f"{name}:{number}: text where a number is wanted") from None
     return columns, rows
 
 
-def _value(text: str, kind: str) -> object:
+def _value(text: str, kind: str, null: bool) -> object:
     if not text:
-        return None
+        return None if null or kind not in TEXTS else ""
     if KINDS.get(kind, "").startswith("INTEGER"):
         return int(text)
     return _ESCAPED.sub(lambda found: _ESCAPES.get(found[1], found[1]), text)

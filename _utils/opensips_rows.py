@@ -33,7 +33,7 @@ def rows(context: dict, read: Callable[[str], bytes] | None = None) -> dict[str,
 
 def _all(context: dict, read: Callable[[str], bytes]) -> dict[str, list[dict]]:
     found = {"dispatcher": _dispatcher(context), "address": _address(context)}
-    if context.get("gateways"):
+    if context.get("gateways") or context.get("fraud"):  # fraud_detection wants drouting
         found["dr_gateways"] = _gateways(context)
         found["dr_carriers"] = _carriers(context)
         found["dr_rules"] = _rules(context)
@@ -48,6 +48,7 @@ def _all(context: dict, read: Callable[[str], bytes]) -> dict[str, list[dict]]:
         ]
     if (context.get("cluster") or {}).get("nodes"):
         found["clusterer"] = _cluster(context["cluster"])
+        found["clusterer_bridge"] = []
     if context.get("fraud"):
         found["fraud_detection"] = _fraud(context["fraud"])
     registrar = context.get("registrar") or {}
@@ -118,7 +119,7 @@ def _address(context: dict) -> list[dict]:
 def _gateways(context: dict) -> list[dict]:
     withdrawn = set(context.get("withdrawn") or ())
     made = []
-    for name, gateway in sorted(context["gateways"].items()):
+    for name, gateway in sorted((context.get("gateways") or {}).items()):
         uri = gateway_uri(gateway)
         hide = int(bool(gateway.get("hide_topology")))
         made.append(
@@ -149,7 +150,7 @@ def _carriers(context: dict) -> list[dict]:
     made = []
     for name, carrier in sorted((context.get("carriers") or {}).items()):
         gateways = carrier["gateways"]
-        unknown = [one for one in gateways if one not in context["gateways"]]
+        unknown = [one for one in gateways if one not in (context.get("gateways") or {})]
         if unknown:
             raise ValueError(f"pillar opensips:carriers:{name}: {unknown[0]} is in no gateways")
         by_weight = carrier.get("by", "weight" if isinstance(gateways, dict) else "order")
@@ -247,7 +248,7 @@ def _fraud(fraud: dict) -> list[dict]:
         for rule in rules:
             row = {
                 "profileid": int(number),
-                "prefix": rule.get("prefix") or None,
+                "prefix": rule.get("prefix", ""),
                 "start_hour": rule.get("from", "00:00"),
                 "end_hour": rule.get("to", "23:59"),
                 "daysoftheweek": rule.get("days", "Mon-Sun"),

@@ -1,7 +1,8 @@
 """OpenSIPS's tables as db_text files, and back.
 
 A file is a line of columns, then a row a line, its fields between colons; a backslash escapes
-(``modules/db_text/dbt_file.c``). An empty field is NULL: db_text has no empty text.
+(``modules/db_text/dbt_file.c``). An empty field is NULL to db_text, which has no empty text; it is
+empty text here where the column may not be NULL, for sqlite's sake.
 """
 
 from __future__ import annotations
@@ -36,6 +37,13 @@ TABLES: dict[str, tuple[tuple[str, str, object], ...]] = {
         ("sip_addr", "string?", NULL),
         ("flags", "string?", NULL),
         ("description", "string?", NULL),
+    ),
+    "clusterer_bridge": (  # from 4.0 on
+        ("id", "auto", NULL),
+        ("cluster_a", "int", NULL),
+        ("cluster_b", "int", NULL),
+        ("send_shtag", "string", NULL),
+        ("dst_node_csv", "string", NULL),
     ),
     "dialplan": (
         ("id", "auto", NULL),
@@ -115,7 +123,7 @@ TABLES: dict[str, tuple[tuple[str, str, object], ...]] = {
     "fraud_detection": (
         ("ruleid", "auto", NULL),
         ("profileid", "int", NULL),
-        ("prefix", "string?", NULL),
+        ("prefix", "string", ""),
         ("start_hour", "string", "00:00"),
         ("end_hour", "string", "23:59"),
         ("daysoftheweek", "string", "Mon-Sun"),
@@ -296,6 +304,7 @@ VERSIONS: dict[str, tuple[tuple[tuple[int, int], int], ...]] = {
     "acc": (((3, 4), 7),),
     "address": (((3, 4), 5),),
     "clusterer": (((3, 4), 4),),
+    "clusterer_bridge": (((4, 0), 1),),
     "dialog": (((3, 4), 12),),
     "dialplan": (((3, 4), 5),),
     "dispatcher": (((3, 4), 9),),
@@ -344,7 +353,7 @@ def complete(table: str, rows: list[dict]) -> list[list]:
         values = []
         for name, kind, default in columns:
             value = row.get(name, number if kind == "auto" else default)
-            value = NULL if value == "" else value
+            value = NULL if value == "" and kind.endswith("?") else value
             if value is NULL and not kind.endswith("?"):
                 raise ValueError(f"table {table}: row {number} lacks {name}")
             values.append(value)
@@ -392,9 +401,10 @@ def files(
     The latter say what calls and registrations write into; each folder tells its versions. Raises
     ``ValueError`` for what ``driver``, "text" or "sqlite", cannot hold.
     """
-    if driver == "text" and too_long(rows):
+    unfit = unfit_for_text(rows) if driver == "text" else []
+    if unfit:
         raise ValueError(
-            f"table {too_long(rows)[0]}: longer than the {LONGEST_FIELD} bytes db_text holds;"
+            f"table {unfit[0]}: empty, or longer than the {LONGEST_FIELD} bytes that db_text holds;"
             " install the sqlite module of opensips"
         )
     found = {f"{FOLDER}{table}": encode(table, rows[table]) for table in rows}
@@ -413,15 +423,15 @@ def versions(tables: Iterable[str], release: tuple[int, ...] | list[int] = (3, 4
     )
 
 
-def too_long(rows: dict[str, list[dict]]) -> list[str]:
-    """Return ``table:column`` of values that db_text cannot hold."""
+def unfit_for_text(rows: dict[str, list[dict]]) -> list[str]:
+    """Return ``table, column`` of values that db_text cannot hold."""
     return sorted(
         {
-            f"{table}:{name}"
+            f"{table}, {name}"
             for table, entries in rows.items()
-            for row in entries
-            for name, value in row.items()
-            if isinstance(value, str) and len(value.encode()) > LONGEST_FIELD
+            for values in complete(table, entries)
+            for (name, _, _), value in zip(TABLES[table], values, strict=True)
+            if isinstance(value, str) and not 0 < len(value.encode()) <= LONGEST_FIELD
         }
     )
 
@@ -452,6 +462,8 @@ def _split(line: str) -> list[str]:
 
 
 def _value(kind: str, field: str) -> object:
+    if field == "" and kind == "string":
+        return ""
     if field == "":
         return NULL
     match kind.removesuffix("?"):

@@ -56,6 +56,8 @@ def render(
             if path in wanted:
                 raise ValueError(f"{path}: two entries of the pillar lead to this file; rename one")
             wanted[path] = (entry["template"], item)
+    # One file may include the others.
+    context = {**context, "paths": sorted(wanted)}
     tree = {
         path: _one(environment, template, {**context, "item": item}, component)
         for path, (template, item) in wanted.items()

@@ -69,7 +69,8 @@ class Proxy:
             file = self.conf / name
             file.parent.mkdir(parents=True, exist_ok=True)
             text = content.decode().replace("/etc/opensips", str(self.conf))
-            file.write_text(text.replace("/run/opensips/opensips_mi.sock", str(self.socket)))
+            text = text.replace("/run/opensips/opensips_mi.", f"{self.root}/mi.")
+            file.write_text(text.replace("/run/opensips/", f"{self.root}/"))
 
     def edit(self, name: str, old: str, new: str) -> None:
         file = self.conf / name
