@@ -55,10 +55,12 @@ def started(request, tmp_path_factory):
 
 
 @pytest.fixture
-def tier(started):
+def tier(started, record_property):
     """The tier seen from within its network; left as it was found, whatever a test did."""
     with started.network.inside():
         yield started
+        for name, figure in started.figures().items():
+            record_property(name, figure)
         started.put_back()
 
 

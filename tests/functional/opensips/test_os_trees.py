@@ -9,7 +9,9 @@ import pytest
 
 from tests.functional.freeswitch.fs_places import Network, workspaces
 from tests.functional.opensips.os_tier import Proxy, flavours, fleet, installed, proxies
-from tests.support.phone import Phone
+from tests.support.loading import load
+
+sip = load("_utils/sip.py")
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a network of its own needs root")
 
@@ -43,8 +45,7 @@ def test_tree_of_a_proxy_loads_without_a_word_and_answers(flavour, minion_id, tm
     proxy = Proxy(tmp_path / "proxy", flavour, minion_id)
     with closing(beside(proxy, tmp_path / "fleet")) as network, network.inside():
         proxy.start()
-        with Phone(proxy.address) as phone:
-            assert phone.options().status == 200
+        assert sip.options(*proxy.address, 2.0) == 200
         assert proxy.complaints() == []
         checks = proxy.call("checks")
         assert all(check["ok"] for check in checks), checks
