@@ -24,6 +24,7 @@ BROKEN_THOUGH_UP = re.compile(
     r"|no valid |cannot bind|could not bind|failed to bind|error at row=|TLS domain .* not"
 )
 _SOCKET = re.compile(r"^[ \t]*socket[ \t]*=[ \t]*(\w+):([^\s:]+)(?::([0-9*]+))?", re.MULTILINE)
+_INCLUDE = re.compile(r'^[ \t]*(?:include_file|import_file)[ \t]+"([^"\n]*)"', re.MULTILINE)
 _URL = re.compile(r'"(\w+)://[^"\n]*"')
 _URL_PASSWORD = re.compile(r"(\w+://[^:/@\s\"]*:)[^@\s\"]+@")
 _LOADED = re.compile(r'^[ \t]*loadmodule[ \t]+"(\w+)\.so"', re.MULTILINE)
@@ -35,13 +36,16 @@ _SEVERE = ("ERROR", "CRITICAL", "ALERT", "EMERG", "BUG")
 _ECHO = re.compile(
     r"bad config file|failed to parse config|fixing failed|error while trying to (?:fix|init)"
     r"|failed to initialize|initializing .* failed|failed to init|aborting|errors? in config"
-    r"|Failed to fix configuration|error while (?:initializing|loading) modules|exiting"
+    r"|[Ff]ailed to fix configuration|error while (?:initializing|loading) modules|exiting"
+    r"|failed to (?:validate|flatten|resolve file imports)|Failed to fix|check failed$"
+    r"|returned with error|pre-fork function failed|init failed$|fix_socket_list|failed to load mod"
 )
 # The true word comes before a parse error that tells something else.
 _TRUER = re.compile(
-    r"type mismatch|module '.*' not found|failed to load module|could not open|cannot open"
+    r"type mismatch|module '.*' not found|same module twice|could not open|cannot open"
     r"|failed to open|no .* module .*loaded|module dependencies"
 )
+_VAGUE = re.compile(r"failed to load module|^Parameter <\w+> not found")
 
 
 def problems(tree: dict[str, bytes]) -> list[str]:
@@ -55,7 +59,7 @@ def problems(tree: dict[str, bytes]) -> list[str]:
     if found:
         return found  # what follows an open comment is not what it looks like
     bare = {path: _without_comments(text) for path, text in texts.items()}
-    return [*_sockets(bare), *_drivers(bare)]
+    return [*_includes(bare), *_sockets(bare), *_drivers(bare)]
 
 
 def explain(said: str, tree: dict[str, bytes], *roots: str, up: bool = False) -> list[str]:
@@ -70,10 +74,13 @@ def explain(said: str, tree: dict[str, bytes], *roots: str, up: bool = False) ->
         return _unique([_placed(module, text, tree) for _, module, text in lines])
     causes: list[str] = []
     pending: list[tuple[str, str]] = []
+    heard: list[str] = []
     for level, module, text in lines:
         parsed = _PARSE.search(text)
         if parsed:
-            truer = [earlier for _, earlier in pending if _TRUER.search(earlier)]
+            truer = [earlier for earlier in heard if _TRUER.search(earlier)]
+            if _VAGUE.search(parsed["cause"]):
+                truer = truer or [earlier for _, earlier in pending if not _ECHO.search(earlier)]
             cause = truer[-1] if truer else parsed["cause"]
             place = f"{_relative(parsed['file'], roots)}:{parsed['line']}"
             causes.append(f"{place}: {cause}")
@@ -81,12 +88,18 @@ def explain(said: str, tree: dict[str, bytes], *roots: str, up: bool = False) ->
         at = _AT.search(text)
         if at and pending:
             place = f"{_relative(at['file'], roots)}:{at['line']}"
-            causes.append(f"{place}: {pending.pop()[1]}")
+            told = [earlier for _, earlier in pending if not _ECHO.search(earlier)]
+            command = re.search(r"command (<\w+>)", f"{text} {pending[-1][1]}")
+            whose = f", in {command[1]}" if command and told and command[1] not in told[0] else ""
+            causes.append(f"{place}: {(told or [pending[-1][1]])[0]}{whose}")
             pending.clear()
-        elif level in _SEVERE and text and not _ECHO.search(text):
-            pending.append((module, text))
+        else:
+            heard.append(text)
+            if level in _SEVERE and text:
+                pending.append((module, text))
     if not causes:
-        causes = [_placed(module, text, tree) for module, text in pending]
+        clear = [line for line in pending if not _ECHO.search(line[1])]
+        causes = [_placed(module, text, tree) for module, text in clear]
     if not causes:
         causes = [_placed(module, text, tree) for _, module, text in lines if text]
     if not causes:
@@ -130,6 +143,11 @@ def _place(module: str, text: str, tree: dict[str, bytes]) -> str:
         bad = next((path for path in sorted(named) if _row_is_odd(tree[path], int(row[1]))), "")
         if bad:
             return f"{bad}:{row[1]}"
+    if table and "version" in text:
+        lines = tree.get("dbtext/version", b"").decode("utf-8", "replace").split("\n")
+        told = [number for number, line in enumerate(lines, 1) if line.startswith(f"{table[1]}:")]
+        named = _last(scripts, rf'^\s*modparam\(.*"{table[1]}"')
+        return named or f"dbtext/version:{told[0] if told else 1}"
     if table and f"dbtext/{table[1]}" in tree:
         return f"dbtext/{table[1]}:1"
     twice = re.search(r"route <([^>]+)> is redefined", text)
@@ -143,18 +161,17 @@ def _place(module: str, text: str, tree: dict[str, bytes]) -> str:
     protocol = re.search(r"listeners found for protocol (\w+)", text)
     if protocol:
         return _nth(scripts, rf"^\s*socket\s*=\s*{protocol[1]}:", 1)
-    for word in _named(text):
+    for word in _hosts(text):
         found = _nth(scripts, rf"^\s*socket\s*=.*{re.escape(word)}", 1)
         if found:
             return found
-    for word in sorted(_named(text), key=len, reverse=True):
-        # a word of the message itself, as it stands in a script: an expression, a parameter, a URL
-        found = _nth(scripts, re.escape(word), 1) if len(word) > 3 else ""
+    for word in _named(text):  # as it stands in a script: an expression, a parameter, a URL
+        found = _nth(scripts, re.escape(word), 1)
         if found:
             return found
     missing = re.search(r"(?:failed to initialize module|module) '?\"?(\w+?)(?:\.so)?'?\"?\b", text)
     for name in dict.fromkeys([missing[1] if missing else module, module]):
-        found = _last(scripts, rf"^\s*modparam\(\s*\"{re.escape(name)}\"\s*,\s*\"db_url\"") or _nth(
+        found = _last(scripts, rf"^\s*modparam\(\s*\"{re.escape(name)}\"") or _nth(
             scripts, rf"^\s*loadmodule\s+\"{re.escape(name)}\.so\"", 1
         )
         if found:
@@ -162,13 +179,18 @@ def _place(module: str, text: str, tree: dict[str, bytes]) -> str:
     return ""
 
 
-def _named(text: str) -> list[str]:
-    """Return what a message quotes, and its addresses."""
-    quoted = re.findall(r"[<\[\"'(]([^<>\[\]\"'()]+)[>\]\"')]", text)
-    inner = re.findall(r'"(.+)"', text)
+def _hosts(text: str) -> list[str]:
+    """Return the addresses and names of hosts in a message."""
     addresses = re.findall(r"\b\d{1,3}(?:\.\d{1,3}){3}\b", text)
-    resolved = re.findall(r"could not resolve (\S+)", text)
-    return [word.strip() for word in [*addresses, *resolved, *inner, *quoted] if word.strip()]
+    return [*addresses, *re.findall(r"could not resolve (\S+)", text)]
+
+
+def _named(text: str) -> list[str]:
+    """Return what a message quotes, the longest first; what is in double quotes with them."""
+    inner = [f'"{word}"' for word in re.findall(r'"(.+)"', text)]
+    quoted = re.findall(r"[<\[(']([^<>\[\]\"'()]{4,})[>\])']", text)
+    bare = re.findall(r'"([^"]{4,})"', text)
+    return sorted({*inner, *quoted, *bare}, key=lambda word: (-len(word), word))
 
 
 def _nth(scripts: dict[str, str], pattern: str, number: int) -> str:
@@ -238,6 +260,21 @@ def _without_comments(text: str) -> str:
     return re.sub(pattern, blank, text, flags=re.DOTALL)
 
 
+def _includes(scripts: dict[str, str]) -> list[str]:
+    """Return includes of what is not in the tree, and of what is included already."""
+    found, seen = [], {"opensips.cfg": "opensips.cfg:1"}
+    for path, text in scripts.items():
+        for match in _INCLUDE.finditer(text):
+            at = f"{path}:{_line(text, match.start(1))}"
+            name = match[1]
+            if name in seen:
+                found.append(f"{at}: {name} is included already, see {seen[name]}")
+            elif name not in scripts:
+                found.append(f"{at}: {name} is no file of this tree")
+            seen.setdefault(name, at)
+    return found
+
+
 def _sockets(scripts: dict[str, str]) -> list[str]:
     """Return sockets that share a port, or have none there is: OpenSIPS starts with them."""
     found, taken = [], {}
@@ -255,7 +292,7 @@ def _sockets(scripts: dict[str, str]) -> list[str]:
                 continue
             key = ("udp" if protocol in DATAGRAM else "tcp", _address(address), port)
             if key in taken:
-                found.append(f"{path}:{line}: socket {address}:{port} is taken, see {taken[key]}")
+                found.append(f"{path}:{line}: socket {address}:{port} twice, see {taken[key]}")
             taken.setdefault(key, f"{path}:{line}")
         for match in re.finditer(r'modparam\("httpd",\s*"port",\s*(\d+)\)', text):
             line, port = _line(text, match.start()), int(match[1])
