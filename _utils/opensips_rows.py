@@ -224,11 +224,14 @@ def _pem(read: Callable[[str], bytes], path: str, domain: str) -> str:
 
 
 def _cluster(cluster: dict) -> list[dict]:
+    # Where all begin at once, one must be complete without having been told by another.
+    seed = min(node["id"] for node in cluster["nodes"].values())
     return [
         {
             "cluster_id": cluster.get("id", 1),
             "node_id": node["id"],
             "url": f"bin:{node['address']}:{node.get('port', 5555)}",
+            "flags": "seed" if node["id"] == seed else None,
             "description": name,
         }
         for name, node in sorted(cluster["nodes"].items(), key=lambda item: item[1]["id"])
