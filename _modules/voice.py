@@ -113,11 +113,17 @@ def drain(timeout=0, by=""):
             _write(_mark_path(), {"since": since, "by": str(by) or "a person"})
         if __salt__[f"{daemon}.status"]()["running"]:
             _refuse_calls(daemon, True)
+        elif daemon == "opensips":
+            __salt__["opensips.stand"]()  # whoever starts it starts it drained
     deadline = time.monotonic() + float(timeout)
+    before = None
     while True:
         node = in_service()
         drained = node["state"] == "out_of_service"
-        if drained or time.monotonic() >= deadline:
+        # A proxy without a request in hand at this moment may have one at the next: look twice.
+        flat = daemon == "freeswitch" or not node["running"] or node["calls"] == before
+        before = node["calls"] if drained else None
+        if (drained and flat) or time.monotonic() >= deadline:
             stuck = [] if drained or daemon != "freeswitch" else _oldest_calls()
             return {"drained": drained, "calls": node["calls"], "stuck": stuck}
         time.sleep(POLL_SECONDS)
@@ -224,6 +230,7 @@ def withdraw(peer, by=""):
             noted[peer] = {"uris": uris, "since": since, "by": str(by) or "a person"}
             _write(_withdrawn_path(), noted)
         done = [__salt__["opensips.dispatcher_set_state"](*one, "i") for one in found]
+        __salt__["opensips.stand"]()
     return _moved("withdraw", peer, done)
 
 
@@ -243,6 +250,7 @@ def restore(peer):
         noted = __salt__["opensips.withdrawn"]()
         if noted.pop(peer, None):
             _write(_withdrawn_path(), noted)
+        __salt__["opensips.stand"]()
     return _moved("restore", peer, done)
 
 

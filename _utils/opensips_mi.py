@@ -43,12 +43,17 @@ def destinations(answer: Any) -> dict[str, list[dict]]:
     for partition in answer["PARTITIONS"]:
         for one in partition["SETS"]:
             rows = [
-                {"uri": row["URI"], "state": row["state"], "node": row.get("attr", "")}
+                {"uri": row["URI"], "state": row["state"], "node": _node(row.get("attr", ""))}
                 | ({"weight": row["weight"]} if "weight" in row else {})
                 for row in one.get("Destinations", [])
             ]
             found.setdefault(str(one["id"]), []).extend(rows)
     return found
+
+
+def _node(attributes: str) -> str:
+    """Return whose destination it is; limits may follow: ``pbx-01;calls=30``."""
+    return attributes.partition(";")[0]
 
 
 @_reads("address_dump")
@@ -65,7 +70,7 @@ def addresses(*answers: Any) -> dict[str, list[str]]:
 
 @_reads("lb_list")
 def balanced(answer: Any) -> dict[int, dict]:
-    """Return destination id -> ``{"uri", "group", "enabled", "resources": {name: {max, load}}}``."""
+    """Return destination id -> ``{"uri", "group", "enabled", "resources": {name: {…}}}``."""
     return {
         int(row["id"]): {
             "uri": row["uri"],
@@ -185,3 +190,43 @@ def count(answer: Any, name: str) -> int:
     """
     values = [value for key, value in answer.items() if key.rpartition(":")[2] == name]
     return int(values[0]) if values else 0
+
+
+def same(command: str, held: Any, rows: list[dict]) -> bool:
+    """Tell whether what the daemon holds after a reload is what the rows of its table say."""
+    match command:
+        case "address_reload":
+            there = {(group, one) for group, networks in held.items() for one in networks}
+            asked = {(str(row["grp"]), _network(row)) for row in rows}
+        case "clusterer_reload":
+            there = {(number, row["id"]) for number, found in held.items() for row in found}
+            asked = {(str(row["cluster_id"]), row["node_id"]) for row in rows}
+            # It does not list itself.
+            clusters = {number for number, _ in asked}
+            return there <= asked and len(asked - there) == len(clusters)
+        case "domain_reload":
+            there, asked = set(held), {row["domain"] for row in rows}
+        case "dr_reload":
+            there, asked = set(held), {row["gwid"] for row in rows}
+        case "lb_reload":
+            there = {(row["group"], row["uri"]) for row in held.values()}
+            asked = {(row["group_id"], row["dst_uri"]) for row in rows}
+        case "reg_reload":
+            there, asked = set(held), {row["aor"] for row in rows}
+        case "rtpengine_reload":
+            there = {(number, row["url"]) for number, found in held.items() for row in found}
+            asked = {(str(row["set_id"]), _url(row["socket"])) for row in rows}
+        case "tls_reload":
+            there, asked = set(held), {row["domain"] for row in rows}
+        case _:
+            return True
+    return there == asked
+
+
+def _network(row: dict) -> str:
+    return str(ipaddress.ip_network(f"{row['ip']}/{row['mask']}", strict=False))
+
+
+def _url(socket: str) -> str:
+    """Return a node's URL; its weight may follow."""
+    return socket.partition("=")[0]

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.functional.minion import Minion
-from tests.support.loading import REPOSITORY
+from tests.support.loading import REPOSITORY, load
 from tests.support.ports import free_ports
 
 TWINS = REPOSITORY / "lab" / "twins"
@@ -40,7 +40,7 @@ class Node(Minion):
         program, run = binary(flavour, root), root / "run"
         run.mkdir()
         self.pidfile = run / "opensips.pid"
-        self.source = self._templates(root, run / "mi.sock")
+        self.source = self._templates(root)
         conf = root / "conf"
         command = [str(program), "-F", "-f", f"{conf}/opensips.cfg", "-P", str(self.pidfile)]
         super().__init__(
@@ -50,7 +50,8 @@ class Node(Minion):
             self.pidfile,
             conf_dir=str(conf),
             state_dir=str(root / "voice"),
-            mi_socket=str(run / "mi.sock"),
+            mi_socket=str(run / "opensips_mi.sock"),
+            var_dir=str(root / "var"),
             pidfile=str(self.pidfile),
             user=pwd.getpwuid(os.geteuid()).pw_name,
             group=grp.getgrgid(os.getegid()).gr_name,
@@ -81,13 +82,14 @@ class Node(Minion):
         return next(f"{path}/" for path in found if path.is_dir())
 
     @staticmethod
-    def _templates(root, socket_path):
+    def _templates(root):
         """Our templates with this node's paths in place of the system's."""
         target = root / "templates"
         shutil.copytree(REPOSITORY / "salt" / "opensips" / "files", target)
         for file in (path for path in target.rglob("*") if path.is_file()):
             text = file.read_text().replace("/etc/opensips", str(root / "conf"))
-            file.write_text(text.replace("/run/opensips/opensips_mi.sock", str(socket_path)))
+            text = text.replace("/run/opensips/", f"{root}/run/")
+            file.write_text(text.replace("/var/lib/opensips", f"{root}/var"))
         return target
 
     def configured(self, context=None, test=False):
@@ -96,12 +98,22 @@ class Node(Minion):
             context=context or self.context,
         )  # fmt: skip
 
+    def taken(self):
+        """The action by which its database takes over a table of the tree."""
+        return "sync" if (self.root / "var" / "opensips.sqlite").exists() else "dbt_reload"
+
     def pid(self):
         return int(self.pidfile.read_text())
 
     def states(self):
         """{node: state} of set 1."""
         return {row["node"]: row["state"] for row in self.call("dispatcher_list")["1"]}
+
+    def mi(self, command, params=None):
+        """What a person does who talks to the daemon without Salt."""
+        return load("_utils/mi.py").call(
+            command, params, socket=f"{self.root}/run/opensips_mi.sock"
+        )
 
     def voice(self, function, *arguments):
         return self.caller.cmd(f"voice.{function}", *arguments)

@@ -1,0 +1,26 @@
+"""Ask a TLS socket which certificate it serves."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+
+def served(host: str, port: int, server_name: str | None = None, timeout: float = 5.0) -> str:
+    """Return the certificate (PEM) that a TLS socket serves to who asks for ``server_name``.
+
+    Nobody is trusted or refused. Raises ``OSError`` with one line if no handshake succeeds.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((host, port), timeout) as plain,
+            context.wrap_socket(plain, server_hostname=server_name) as link,
+        ):
+            found = link.getpeercert(binary_form=True)
+    except (OSError, ValueError, OverflowError) as err:
+        reason = getattr(err, "reason", None) or getattr(err, "strerror", None) or "no handshake"
+        raise OSError(f"{host}:{port} serves no certificate: {reason}") from None
+    return ssl.DER_cert_to_PEM_cert(found or b"")
