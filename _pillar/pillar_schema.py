@@ -19,6 +19,7 @@ from pathlib import Path
 import jsonschema
 
 SHOWN = 5
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 INTERNAL = {"_errors", "master"}
 
 
@@ -49,7 +50,7 @@ def faults(pillar, directory):
             for error in found:
                 where = ":".join([key, *map(str, error.path)])
                 problems += _unknown(where, error) or [_sentence(where, error)]
-    return problems
+    return [CONTROL.sub("?", problem) for problem in problems]  # a key may hold a newline
 
 
 def _unknown(where, error):
