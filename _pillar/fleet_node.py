@@ -2,7 +2,7 @@
 
 Adds ``node`` (id, name, role, workspace, account, region, zone, address, and public_address where
 the fleet has one), takes over the stack outputs that ``from_stacks`` names, and builds a proxy's
-dispatcher sets from the fleet.
+dispatcher sets from the fleet: that of the workspace's file and that of outputs, by host name.
 
 .. code-block:: yaml
 
@@ -24,12 +24,13 @@ def ext_pillar(minion_id, pillar, _enabled=True):
     handed every secret that the layers above give to ids of that form.
     """
     try:
-        named, entry = _known(minion_id, pillar.get("fleet"))
+        computed = _from_stacks(pillar.get("from_stacks", {}), pillar.get("stack", {}))
+        fleet = _fleet(pillar.get("fleet"), computed.get("fleet"))
+        named, entry = _known(minion_id, fleet)
     except ValueError:
         pillar.clear()
         raise
     host, _, workspace = minion_id.partition(".")
-    computed = _from_stacks(pillar.get("from_stacks", {}), pillar.get("stack", {}))
     computed["node"] = {
         "id": minion_id,
         "name": host,
@@ -43,7 +44,7 @@ def ext_pillar(minion_id, pillar, _enabled=True):
     if "public_address" in entry:
         computed["node"]["public_address"] = entry["public_address"]
     if named["role"] == "sip":
-        computed.setdefault("opensips", {})["dispatcher"] = _sets(pillar, pillar["fleet"])
+        computed.setdefault("opensips", {})["dispatcher"] = _sets(pillar, fleet)
     return computed
 
 
@@ -64,20 +65,46 @@ def _known(minion_id, fleet):
     return named, entry
 
 
+def _fleet(own, published):
+    """Return the workspace's nodes and those that stacks made; a name in both is an error."""
+    if published is None:
+        return own
+    if not isinstance(published, dict):
+        raise ValueError("from_stacks:fleet names an output that maps no host names to nodes")
+    twice = sorted(set(own or {}) & set(published))
+    if twice:
+        raise ValueError(f"{twice[0]} is in the workspace's fleet and in a stack's; drop one")
+    return {**(own or {}), **dict(sorted(published.items()))}
+
+
 def _from_stacks(wanted, stacks):
-    """Return the pillar keys that published outputs feed."""
+    """Return the pillar keys that published outputs feed; several feed one key name by name."""
     found = {}
-    for key, source in wanted.items():
-        stack, _, output = source.partition(":")
-        value = stacks.get(stack, {}).get(output)
-        if value is None:
+    for key, sources in wanted.items():
+        values = [
+            value
+            for stack, _, output in (source.partition(":") for source in _listed(sources))
+            if (value := stacks.get(stack, {}).get(output)) is not None
+        ]
+        if not values:
             continue
         *parents, last = key.split(":")
         at = found
         for parent in parents:
             at = at.setdefault(parent, {})
-        at[last] = value
+        at[last] = values[0] if len(values) == 1 else _joined(key, values)
     return found
+
+
+def _joined(key, values):
+    """Return one mapping of several outputs."""
+    if not all(isinstance(value, dict) for value in values):
+        raise ValueError(f"from_stacks:{key}: outputs that are joined must be mappings")
+    return {name: entry for value in values for name, entry in value.items()}
+
+
+def _listed(value):
+    return value if isinstance(value, list) else [value]
 
 
 def _sets(pillar, fleet):
@@ -89,6 +116,7 @@ def _sets(pillar, fleet):
                 "node": name,
                 "uri": f"sip:{entry['address']}:{port}",
                 "weight": entry.get("weight", 1),
+                **{key: entry[key] for key in ("standby", "calls") if key in entry},
             }
             for name, entry in fleet.items()
             if entry.get("role") == role

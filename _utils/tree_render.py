@@ -109,11 +109,16 @@ def _manifest(source: str) -> dict:
 
 
 def _asked_for(entry: dict, context: dict) -> bool:
-    """Tell whether a file is wanted: its module is loaded, its `when` holds; both may be absent."""
+    """Tell whether a file is wanted: its module is loaded, its `when` holds; both may be absent.
+
+    Of a list in `when` one is enough; of the words of one all are needed.
+    """
     loaded = [name for key in MODULE_LISTS for name in context.get(key) or []]
     if "module" in entry and entry["module"] not in loaded:
         return False
-    return "when" not in entry or any(_holds(path, context) for path in _listed(entry["when"]))
+    return "when" not in entry or any(
+        all(_holds(path, context) for path in words.split()) for words in _listed(entry["when"])
+    )
 
 
 def _holds(path: str, context: dict) -> bool:

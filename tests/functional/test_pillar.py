@@ -89,6 +89,35 @@ def test_stack_output_feeds_the_key_it_is_named_for(compiled):
     assert pillar["freeswitch"]["max_sessions"] == 1000, "the layers below stay"
 
 
+def test_nodes_that_stacks_made_join_the_fleet(compiled):
+    made = {"pbx-0a1b2c": {"role": "pbx", "zone": "a", "address": "10.77.1.21", "standby": True}}
+    others = {"fsx-0d4e5f": {"role": "fsx", "zone": "b", "address": "10.77.1.31", "calls": 30}}
+    compiled.publish("rt-pbx", json.dumps({"nodes": made}))
+    compiled.publish("fsx8", json.dumps({"nodes": others}))
+    sources = {"fleet": ["rt-pbx:nodes", "fsx8:nodes"]}
+    pillar = compiled("sip-01.lab-local", from_stacks=sources)
+    assert "_errors" not in pillar
+    sets = pillar["opensips"]["dispatcher"]
+    assert [row["node"] for row in sets["1"]] == ["pbx-01", "pbx-02", "pbx-0a1b2c"]
+    assert [row.get("standby") for row in sets["1"]] == [None, None, True]
+    assert [row.get("calls") for row in sets["2"]] == [None, 30]
+    assert compiled("pbx-0a1b2c.lab-local", from_stacks=sources)["node"]["address"] == "10.77.1.21"
+
+
+@pytest.mark.parametrize(
+    ("published", "told"),
+    [
+        ({"pbx-01": {"role": "pbx", "zone": "a", "address": "10.77.1.21"}}, "pbx-01 is in the"),
+        (["10.77.1.21"], "maps no host names to nodes"),
+    ],
+)
+def test_fleet_of_a_stack_that_cannot_be_joined_gives_nobody_anything(compiled, published, told):
+    compiled.publish("rt-pbx", json.dumps({"nodes": published}))
+    pillar = compiled("sip-01.lab-local", from_stacks={"fleet": "rt-pbx:nodes"})
+    assert set(pillar) == {"_errors"}
+    assert told in pillar["_errors"][0]
+
+
 def test_outputs_of_another_workspace_are_not_seen(compiled):
     compiled.publish("lab", json.dumps({"rtp_start_port": 1}), workspace="prod-euw2")
     assert "stack" not in compiled("pbx-01.lab-local")
