@@ -114,7 +114,7 @@ def test_nodes_that_stacks_made_join_the_fleet(compiled):
 def test_fleet_of_a_stack_that_cannot_be_joined_gives_nobody_anything(compiled, published, told):
     compiled.publish("rt-pbx", json.dumps({"nodes": published}))
     pillar = compiled("sip-01.lab-local", from_stacks={"fleet": "rt-pbx:nodes"})
-    assert set(pillar) == {"_errors"}
+    assert set(pillar) == {"_errors", "from_stacks"}, "what was given on the side, and no more"
     assert told in pillar["_errors"][0]
 
 
