@@ -1,157 +1,102 @@
-"""What the twin knows of OpenSIPS 3.4's core variables, modules, parameters and functions.
+"""What the twin knows of OpenSIPS 3.4's core variables, modules, parameters and functions."""
 
-A parameter's type is `int` or `str`; a function names its module and how many arguments it takes.
-"""
+from dataclasses import dataclass, field
 
-GLOBALS = frozenset(
-    [
-        "log_level",
-        "stderror_enabled",
-        "syslog_enabled",
-        "xlog_level",
-        "udp_workers",
-        "tcp_workers",
-        "auto_aliases",
-        "socket",
-        "mpath",
-        "server_header",
-        "user_agent_header",
-        "disable_503_translation",
-        "server_signature",
-        "open_files_limit",
-        "mhomed",
-        "dns",
-        "tos",
-        "max_while_loops",
-        "debug_mode",
-        "enable_asserts",
-        "advertised_address",
-        "alias",
-        "auto_scaling_profile",
-        "tcp_max_connections",
-        "tcp_keepalive",
-        "check_via",
-        "rev_dns",
-        "pv_print_buf_size",
-        "log_stderror",
-        "log_facility",
-        "syslog_facility",
-        "stderror_level_filter",
-    ]
-)
+from exports import TEXT
 
-PARAMETERS: dict[str, dict[str, str]] = {
-    "proto_udp": {},
-    "signaling": {},
-    "sl": {},
-    "options": {},
-    "sipmsgops": {},
-    "textops": {},
-    "tm": {
-        "fr_timeout": "int",
-        "fr_inv_timeout": "int",
-        "T1_timer": "int",
-        "restart_fr_on_each_reply": "int",
-        "onreply_avp_mode": "int",
-    },
-    "rr": {"append_fromtag": "int", "enable_double_rr": "int"},
-    "maxfwd": {"max_limit": "int"},
-    "cfgutils": {"shvset": "str", "varset": "str"},
-    "mi_datagram": {
-        "socket_name": "str",
-        "unix_socket_mode": "int",
-        "unix_socket_user": "str",
-        "unix_socket_group": "str",
-        "socket_timeout": "int",
-        "children_count": "int",
-    },
-    "dialog": {"db_mode": "int", "default_timeout": "int", "dlg_match_mode": "int"},
-    "db_text": {"db_mode": "int", "buffer_size": "int"},
-    "permissions": {"db_url": "str", "address_table": "str"},
-    "dispatcher": {
-        "db_url": "str",
-        "table_name": "str",
-        "ds_ping_method": "str",
-        "ds_ping_from": "str",
-        "ds_ping_interval": "int",
-        "ds_probing_threshhold": "int",
-        "ds_probing_mode": "int",
-        "options_reply_codes": "str",
-        "persistent_state": "int",
-    },
-    "pike": {
-        "sampling_time_unit": "int",
-        "reqs_density_per_unit": "int",
-        "remove_latency": "int",
-        "check_route": "str",
-    },
-    "tls_mgm": {"server_domain": "str", "match_ip_address": "str", "certificate": "str",
-                "private_key": "str", "db_url": "str"},
-}  # fmt: skip
-
-FUNCTIONS: dict[str, tuple[str, int, int]] = {
-    # name: (module, fewest arguments, most arguments); core actions have no module
-    "route": ("", 1, 8),
-    "xlog": ("", 1, 2),
-    "exit": ("", 0, 0),
-    "drop": ("", 0, 0),
-    "force_rport": ("", 0, 0),
-    "is_myself": ("", 1, 2),
-    "setflag": ("", 1, 1),
-    "append_to_reply": ("sipmsgops", 1, 1),
-    "has_totag": ("sipmsgops", 0, 0),
-    "is_method": ("sipmsgops", 1, 1),
-    "append_hf": ("sipmsgops", 1, 2),
-    "remove_hf": ("sipmsgops", 1, 2),
-    "send_reply": ("signaling", 2, 2),
-    "sl_send_reply": ("sl", 2, 2),
-    "options_reply": ("options", 0, 0),
-    "mf_process_maxfwd_header": ("maxfwd", 1, 1),
-    "record_route": ("rr", 0, 1),
-    "loose_route": ("rr", 0, 0),
-    "t_relay": ("tm", 0, 2),
-    "t_check_trans": ("tm", 0, 0),
-    "t_newtran": ("tm", 0, 0),
-    "t_reply": ("tm", 2, 2),
-    "t_on_failure": ("tm", 1, 1),
-    "t_on_reply": ("tm", 1, 1),
-    "t_was_cancelled": ("tm", 0, 0),
-    "t_check_status": ("tm", 1, 1),
-    "t_local_replied": ("tm", 1, 1),
-    "create_dialog": ("dialog", 0, 1),
-    "check_source_address": ("permissions", 1, 4),
-    "check_address": ("permissions", 4, 6),
-    "ds_select_dst": ("dispatcher", 2, 5),
-    "ds_next_dst": ("dispatcher", 0, 1),
-    "ds_mark_dst": ("dispatcher", 0, 2),
-    "pike_check_req": ("pike", 0, 1),
+# A core variable and what its value must be: `b`oolean or number, `n`umber, `s`tring, `w`ord.
+GLOBALS: dict[str, str] = {
+    name: kind
+    for kind, names in {
+        "b": """enable_asserts abort_on_assert debug_mode log_stdout log_stderror stderror_enabled
+            syslog_enabled log_event_enabled dns rev_dns dns_try_ipv6 dns_try_naptr
+            dns_use_search_list check_via sip_warning mhomed tcp_accept_aliases tcp_keepalive
+            tcp_parallel_read_on_workers server_signature xlog_force_color auto_aliases
+            disable_core_dump mcast_loopback disable_dns_failover disable_dns_blacklist
+            disable_503_translation""",
+        "n": """log_level stderror_level_filter syslog_level_filter log_event_level_filter
+            log_json_buf_size log_msg_buf_size dns_retr_time dns_retr_no dns_servers_no
+            max_while_loops maxbuffer udp_workers shm_memlog_size memlog mem_log memdump mem_dump
+            execmsgthreshold exec_msg_threshold execdnsthreshold exec_dns_threshold tcpthreshold
+            tcp_threshold event_shm_threshold event_pkg_threshold query_buffer_size
+            query_flush_time tcp_workers tcp_connect_timeout tcp_connection_lifetime
+            tcp_socket_backlog tcp_max_connections tcp_max_msg_time tcp_keepcount tcp_keepidle
+            tcp_keepinterval pv_print_buf_size xlog_buf_size xlog_print_level xlog_level
+            open_files_limit mcast_ttl db_max_async_connections timer_workers
+            restart_persistency_size""",
+        "s": """log_prefix log_name syslog_name chroot workdir wdir server_header user_agent_header
+            mpath db_version_table db_default_url restart_persistency_cache_file""",
+        "w": """log_facility syslog_facility stderror_log_format syslog_log_format poll_method tos
+            advertised_address advertised_port alias auto_scaling_cycle socket listen
+            auto_scaling_profile""",
+    }.items()
+    for name in names.split()
 }
 
-# Which MI commands a module brings, in the order `which` lists them.
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "": ("get_statistics", "uptime", "version", "which", "ps", "reload_routes", "help"),
-    "cfgutils": ("shv_get", "shv_set"),
-    "dialog": ("dlg_list", "dlg_end_dlg"),
-    "db_text": ("dbt_dump", "dbt_reload"),
-    "permissions": ("address_reload", "address_dump", "subnet_dump"),
-    "dispatcher": ("ds_set_state", "ds_list", "ds_reload"),
-    "tls_mgm": ("tls_reload", "tls_list"),
-}
 
-# From 4.0 on a module's commands carry its name; the old names stay as aliases.
-NAMES_4 = {
-    "ds_set_state": "dispatcher:set_state",
-    "ds_list": "dispatcher:list",
-    "ds_reload": "dispatcher:reload",
-    "address_reload": "permissions:address_reload",
-    "address_dump": "permissions:address_dump",
-    "subnet_dump": "permissions:subnet_dump",
-    "dbt_reload": "db_text:reload",
-    "dbt_dump": "db_text:dump",
-    "tls_reload": "tls_mgm:reload",
-    "tls_list": "tls_mgm:list",
-    "shv_get": "cfgutils:shv_get",
-    "shv_set": "cfgutils:shv_set",
-    "dlg_list": "dialog:list",
-    "dlg_end_dlg": "dialog:end_dlg",
-}
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a script function."""
+
+    kinds: str  # of i, s, v, r
+    optional: bool
+    literal: bool
+    expanded: bool
+
+
+@dataclass(frozen=True)
+class Function:
+    """A script function and where it may be called."""
+
+    module: str
+    parameters: tuple[Parameter, ...]
+    routes: str
+
+
+@dataclass
+class Module:
+    """What loading a module brings."""
+
+    parameters: dict[str, str] = field(default_factory=dict)  # name: int, str or both
+    needs: tuple[str, ...] = ()
+    functions: dict[str, Function] = field(default_factory=dict)
+    variables: dict[str, bool] = field(default_factory=dict)  # name: may be written
+    transformations: tuple[str, ...] = ()
+
+
+def _function(module: str, text: str) -> tuple[str, Function]:
+    name, _, rest = text.partition("(")
+    arguments, _, routes = rest.partition(")")
+    parameters = tuple(
+        Parameter(
+            "".join(c for c in word if c in "isvr"), "?" in word, "!" in word, "~" not in word
+        )
+        for word in arguments.split(",")
+        if word
+    )
+    return name, Function(module, parameters, routes)
+
+
+def _read() -> dict[str, Module]:
+    modules: dict[str, Module] = {}
+    for line in TEXT.replace("\n    ", " ").split("\n"):
+        kind, *words = line.split() or [""]
+        if not kind:
+            continue
+        if not line.startswith(" "):
+            name, module = kind, modules.setdefault(kind, Module())
+        elif kind in ("int", "str", "both"):
+            module.parameters |= dict.fromkeys(words, kind)
+        elif kind == "needs":
+            module.needs = tuple(words)
+        elif kind == "fn":
+            module.functions |= dict(_function(name, word) for word in words)
+        elif kind == "pv":
+            module.variables |= {word.rstrip("="): word.endswith("=") for word in words}
+        else:
+            module.transformations = tuple(words)
+    return modules
+
+
+MODULES = _read()
+CORE = MODULES.pop("core")

@@ -1,44 +1,58 @@
-"""An opensips.cfg as a structure, refused where `opensips -C` refuses it.
+"""An opensips.cfg as a structure, refused where `opensips -C` refuses it and in its words.
 
-What only fails when the daemon starts (an undefined route, a missing driver) is not looked at
-here; `check_start` in daemon.py does that, as the real one does it later too.
+The parser ends at the first thing that is wrong; the real one goes on and finds more. What only
+fails when the daemon starts (an undefined route, a bad flag) is looked at by start.py.
 """
 
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from catalogue import FUNCTIONS, GLOBALS, PARAMETERS
+import pv
+from catalogue import CORE, GLOBALS, MODULES, Function, Parameter
 from cfglexer import ConfigError, Token, tokens, unquote
+from pv import Variable
 
-_ROUTES = ("route", "failure_route", "onreply_route", "branch_route", "error_route", "local_route",
-           "startup_route")  # fmt: skip
+ROUTES = {
+    "route": "q", "failure_route": "f", "onreply_route": "o", "branch_route": "b",
+    "error_route": "e", "local_route": "l", "startup_route": "s", "timer_route": "t",
+    "event_route": "v",
+}  # fmt: skip
+_NAMED = ("failure_route", "branch_route", "timer_route", "event_route")
 _COMPARISONS = ("==", "!=", "=~", "!~", "<", ">", "<=", ">=")
-
-
-@dataclass(frozen=True)
-class Variable:
-    """A pseudo-variable such as $shv(draining)."""
-
-    name: str
+_ASSIGNMENTS = ("=", ":=", "+=", "-=", "/=", "*=", "%=", "&=", "|=", "^=")
+_ARITHMETIC = ("+", "-", "*", "/", "%", "&", "|", "^", "<<", ">>")
+_DRIVERS = ("db_text", "db_sqlite", "db_mysql", "db_postgres")
+_YES, _NO = ("yes", "true", "on", "enable"), ("no", "false", "off", "disable")
+# Which module serves a protocol, and its port where a socket names none.
+PROTOCOLS = {"udp": ("proto_udp", 5060), "tcp": ("proto_tcp", 5060),
+             "tls": ("proto_tls", 5061), "ws": ("proto_ws", 80), "wss": ("proto_wss", 443),
+             "bin": ("proto_bin", 5555)}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Call:
-    """A function called with literal or variable arguments."""
+    """A function called with literals, variables, or None for what was left out."""
 
     name: str
-    arguments: tuple["str | int | Variable", ...]
+    arguments: tuple["str | int | Variable | None", ...]
     place: str
 
 
 @dataclass(frozen=True)
 class Compare:
-    """left operator right."""
+    """left operator right; a right of None is NULL."""
 
-    left: "Value"
+    left: Variable
     operator: str
-    right: "Value"
+    right: "str | int | Variable | Net | None"
+
+
+@dataclass(frozen=True)
+class Net:
+    """An address or a network, written without quotes."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -50,11 +64,22 @@ class Logic:
 
 
 @dataclass(frozen=True)
+class Math:
+    """left operator right, of numbers or of strings."""
+
+    left: "Value"
+    operator: str
+    right: "Value"
+
+
+@dataclass(frozen=True)
 class Assign:
-    """$name = value"""
+    """$name operator value; a value of None is NULL."""
 
     variable: Variable
+    operator: str
     value: "Value"
+    place: str
 
 
 @dataclass(frozen=True)
@@ -67,14 +92,50 @@ class If:
 
 
 @dataclass(frozen=True)
+class While:
+    """while (condition) { … }"""
+
+    condition: "Value"
+    body: tuple["Statement", ...]
+
+
+@dataclass(frozen=True)
+class ForEach:
+    """for ($variable in $list) { … }"""
+
+    variable: Variable
+    over: Variable
+    body: tuple["Statement", ...]
+
+
+@dataclass(frozen=True)
+class Switch:
+    """switch ($variable); the default has a value of None and comes last."""
+
+    variable: Variable
+    cases: tuple[tuple[str | int | None, tuple["Statement", ...]], ...]
+
+
+@dataclass(frozen=True)
 class Return:
     """return, or return(n)."""
 
-    value: int
+    value: "int | Variable"
 
 
-Value = str | int | Variable | Call | Compare | Logic
-Statement = Call | Assign | If | Return
+Value = str | int | Variable | Call | Compare | Logic | Math | Net | None
+Statement = Call | Assign | If | Return | While | ForEach | Switch
+
+
+@dataclass(frozen=True)
+class Listen:
+    """A `socket=`; `advertised` is what others are told, port 0 there means the same port."""
+
+    protocol: str
+    address: str
+    port: int
+    advertised: tuple[str, int] | None = None
+    tag: str = ""
 
 
 @dataclass
@@ -82,285 +143,646 @@ class Config:
     """A configuration; `routes` is {(kind, name): statements}, the main route has no name."""
 
     globals: dict[str, str] = field(default_factory=dict)
-    sockets: list[tuple[str, str, int]] = field(default_factory=list)  # protocol, address, port
+    listens: list[Listen] = field(default_factory=list)
+    aliases: list[str] = field(default_factory=list)
     modules: list[str] = field(default_factory=list)
     parameters: dict[str, dict[str, list[str | int]]] = field(default_factory=dict)
     routes: dict[tuple[str, str], tuple[Statement, ...]] = field(default_factory=dict)
+
+    @property
+    def sockets(self) -> list[tuple[str, str, int]]:
+        """Protocol, address and port of each socket."""
+        return [(one.protocol, one.address, one.port) for one in self.listens]
 
     def parameter(self, module: str, name: str, default: "str | int") -> "str | int":
         """The last value set, else the default."""
         values = self.parameters.get(module, {}).get(name)
         return values[-1] if values else default
 
+    def function(self, name: str) -> Function | None:
+        """A script function of the core or of a loaded module."""
+        if name in CORE.functions:
+            return CORE.functions[name]
+        found = (MODULES[module].functions.get(name) for module in self.modules)
+        return next((one for one in found if one), None)
+
 
 class Parser:
     """Recursive descent over the tokens; ConfigError at the first thing OpenSIPS would refuse."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file
-        self._tokens = list(tokens(file))
+        self._tokens = [token for token in tokens(file) if token.kind != "open"]
         self._at = 0
+        self._kind = ""  # letter of the kind of route being read
+        self._calls: list[tuple[Call, Function]] = []
+        self._mpath = ""
         self.config = Config()
 
     def parse(self) -> Config:
-        while (token := self._skip_newlines()) is not None:
-            self._top_level(token)
-        if ("route", "") not in self.config.routes:
-            raise ConfigError("ERROR:core:main: no main routing logic in the script")
-        self._resolve_sockets()
+        while self._here.kind != "end":
+            self._top_level()
+        self._check_arguments()
+        self._check_sockets()
+        self._check_needs()
         return self.config
 
-    def _skip_newlines(self) -> Token | None:
-        while self._at < len(self._tokens) and self._tokens[self._at].kind == "newline":
-            self._at += 1
-        return self._tokens[self._at] if self._at < len(self._tokens) else None
+    # tokens
+
+    @property
+    def _here(self) -> Token:
+        return self._tokens[self._at]
 
     def _next(self) -> Token:
-        token = self._skip_newlines()
-        if token is None:
-            last = self._tokens[-1] if self._tokens else Token("", "", str(self._file), 1, 1)
-            raise last.error("syntax error")
-        self._at += 1
+        token = self._here
+        self._at = min(self._at + 1, len(self._tokens) - 1)
         return token
 
-    def _peek(self) -> str:
-        token = self._skip_newlines()
-        return token.text if token else ""
+    def _is(self, *texts: str) -> bool:
+        return self._here.kind in ("word", "operator") and self._here.text in texts
 
-    def _expect(self, text: str, reason: str = "syntax error") -> Token:
-        token = self._next()
-        if token.text != text:
-            raise token.error(reason)
-        return token
+    def _take(self, *texts: str) -> bool:
+        """Take the token when it is one of these."""
+        if self._is(*texts):
+            self._next()
+            return True
+        return False
 
-    def _top_level(self, token: Token) -> None:
-        if token.text == "loadmodule":
+    def _expect(self, text: str, *reasons: str) -> Token:
+        if not self._is(text):
+            raise self._here.error("syntax error", *reasons)
+        return self._next()
+
+    def _expect_kind(self, kind: str, *reasons: str) -> Token:
+        if self._here.kind != kind:
+            raise self._here.error("syntax error", *reasons)
+        return self._next()
+
+    def _number(self, *reasons: str) -> int:
+        """A number with or without a sign, hexadecimal with 0x and octal with 0 before it."""
+        minus = self._is("-")
+        self._take("-", "+")
+        token = self._here
+        if self._is(*_YES, *_NO):
+            return int(self._next().text in _YES)
+        try:
+            value = _integer(token.text) if token.kind == "number" else None
+        except ValueError:
+            value = None
+        if value is None:
+            raise token.error("syntax error", *reasons)
+        self._next()
+        return -value if minus else value
+
+    # everything outside of routes
+
+    def _top_level(self) -> None:
+        token = self._here
+        if token.kind != "word":
+            raise token.error("syntax error")
+        if token.text in ROUTES:
+            self._route()
+        elif token.text == "loadmodule":
             self._load_module()
         elif token.text == "modparam":
             self._set_parameter()
-        elif token.text in _ROUTES:
-            self._route()
-        elif token.kind == "word":
+        elif token.text in GLOBALS:
             self._global()
         else:
-            raise token.error("syntax error")
+            raise token.error("syntax error", "")
 
     def _load_module(self) -> None:
-        self._at += 1
-        token = self._next()
-        name = unquote(token.text).rsplit("/", 1)[-1].removesuffix(".so")
-        if token.kind != "string" or name not in _known_modules():
-            raise token.error(f"failed to load module {name}.so")
+        self._next()
+        token = self._expect_kind("string", "string expected")
+        path = unquote(token.text)
+        name = path.rsplit("/", 1)[-1].removesuffix(".so")
+        known = name in MODULES and (path.endswith(".so") or name in ("proto_udp", "proto_tcp"))
+        if not known or name in self.config.modules:
+            before = f"ERROR:core:load_module: module '{path}' not found in '{self._mpath}'"
+            if name in self.config.modules:
+                before = "ERROR:core:load_module: failed to load module"
+            raise token.error(f"failed to load module {path}", before=before)
         self.config.modules.append(name)
 
     def _set_parameter(self) -> None:
-        self._at += 1
-        self._expect("(")
-        module, comma, name = self._next(), self._next(), self._next()
-        self._expect(",")
-        value = self._next()
-        self._expect(")")
-        if comma.text != "," or module.kind != "string" or name.kind != "string":
-            raise module.error("Invalid arguments")
+        self._next()
+        self._expect("(", "Invalid arguments")
+        module = self._expect_kind("string", "Invalid arguments")
+        self._expect(",", "Invalid arguments")
+        name = self._expect_kind("string", "Invalid arguments")
+        self._expect(",", "Invalid arguments")
+        text = self._here.kind == "string"
+        value: str | int = self._folded() if text else self._number("Invalid arguments")
+        closing = self._expect(")", "Invalid arguments")
         module_name, parameter = unquote(module.text), unquote(name.text)
-        wanted = PARAMETERS.get(module_name, {}).get(parameter)
-        given = "str" if value.kind == "string" else "int" if value.kind == "number" else ""
-        if module_name not in self.config.modules or wanted is None or given != wanted:
-            raise name.error(
-                f"Parameter <{parameter}> not found in module <{module_name}> - can't set"
-            )
-        parsed: str | int = unquote(value.text) if given == "str" else _integer(value.text)
-        self.config.parameters.setdefault(module_name, {}).setdefault(parameter, []).append(parsed)
+        wanted = MODULES.get(module_name)
+        kind = wanted.parameters.get(parameter) if wanted else None
+        if module_name not in self.config.modules:
+            cause = f"no module matching {module_name} found"
+        elif kind is None:
+            cause = f"parameter <{parameter}> not found in module <{module_name}>"
+        elif kind not in ("both", "str" if isinstance(value, str) else "int"):
+            cause = f"type mismatch for parameter <{parameter}> in module <{module_name}>"
+        else:
+            here = self.config.parameters.setdefault(module_name, {})
+            here.setdefault(parameter, []).append(value)
+            return
+        raise closing.error(
+            f"Parameter <{parameter}> not found in module <{module_name}> - can't set",
+            before=f"ERROR:core:set_mod_param_regex: {cause}",
+        )
+
+    def _folded(self) -> str:
+        """Strings side by side are one."""
+        text = unquote(self._expect_kind("string").text)
+        while self._here.kind == "string":
+            text += unquote(self._next().text)
+        return text
 
     def _global(self) -> None:
-        name = self._next()
-        assign = self._tokens[self._at] if self._at < len(self._tokens) else name
-        if assign.text != "=":
-            raise name.error("syntax error")
-        if name.text not in GLOBALS:
-            raise assign.error("unknown config variable")
-        self._at += 1
-        words: list[str] = []
-        while self._at < len(self._tokens) and self._tokens[self._at].kind != "newline":
-            words.append(self._tokens[self._at].text)
-            self._at += 1
-        if not words:
-            raise assign.error("syntax error")
-        if name.text == "socket":
-            self._socket(name, "".join(words))
-        else:
-            text = words[0]
-            self.config.globals[name.text] = unquote(text) if text[0] in "\"'" else " ".join(words)
+        name = self._next().text
+        self._expect("=")
+        if name in ("socket", "listen"):
+            self._socket()
+            return
+        if name == "alias":
+            self.config.aliases.append(self._alias())
+            return
+        value = self._global_value(GLOBALS[name])
+        self.config.globals[name] = value
+        if name == "mpath":
+            self._mpath = value
 
-    def _socket(self, token: Token, text: str) -> None:
-        protocol, _, rest = text.partition(":")
-        address, _, port = rest.split("as")[0].partition(":")
-        if protocol not in ("udp", "tcp", "tls", "bin", "ws", "wss") or not address:
-            raise token.error("protocol expected")
-        if port and not port.isdecimal():
-            raise token.error("port number expected")
-        self.config.sockets.append((protocol, address, int(port or 5060)))
+    def _global_value(self, kind: str) -> str:
+        if kind == "s":
+            return unquote(self._expect_kind("string", "string value expected").text)
+        if kind == "b" and self._is(*_YES, *_NO):
+            return "yes" if self._next().text in _YES else "no"
+        if kind in "bn":
+            expected = "boolean value expected" if kind == "b" else "number expected"
+            number = self._number(expected)
+            return str(number) if kind == "n" else "yes" if number else "no"
+        token = self._here
+        if token.kind not in ("word", "string", "number", "address"):
+            raise token.error("syntax error")
+        return unquote(self._next().text) if token.kind == "string" else self._host()
 
-    def _resolve_sockets(self) -> None:
-        if "proto_udp" not in self.config.modules:
-            raise ConfigError("ERROR:core:main: no transport protocol loaded")
-        for _, address, port in self.config.sockets:
-            try:
-                socket.getaddrinfo(address, port, socket.AF_INET)
-            except OSError:
+    def _host(self) -> str:
+        """An address, an IPv6 address in brackets, a name in quotes or not, or an asterisk."""
+        token = self._here
+        if token.kind in ("address", "number"):
+            return self._next().text
+        if token.kind == "string":
+            return unquote(self._next().text)
+        if self._take("*"):
+            return "*"
+        if self._take("["):
+            text = ""
+            while not self._is("]"):
+                if self._here.kind not in ("word", "number", "operator", "address"):
+                    raise self._here.error("syntax error")
+                text += self._next().text
+            self._next()
+            return text
+        text = self._expect_kind("word").text
+        while self._is(".", "-"):
+            text += self._next().text
+            text += self._expect_kind("word", "invalid hostname (use quotes if hostname"
+                                      " has config keywords)").text  # fmt: skip
+        return text
+
+    def _port(self) -> int:
+        """`:port`, 0 when there is none."""
+        if not self._take(":"):
+            return 0
+        if self._take("any"):
+            return 0
+        return self._number("port number expected")
+
+    def _protocol(self) -> str:
+        expected = "ip address or hostname expected (use quotes if the hostname includes config"
+        if self._here.kind == "number":
+            self._next()
+            raise self._here.error("syntax error", "protocol expected")
+        token = self._expect_kind("word", f"{expected} keywords)")
+        if token.text not in (*PROTOCOLS, "bins", "hep_udp", "hep_tcp", "smpp", "msrp", "sctp"):
+            raise token.error(f"cannot handle protocol <{token.text}>")
+        return token.text
+
+    def _socket(self) -> None:
+        protocol = self._protocol()
+        self._expect(":")
+        address, port = self._host(), self._port()
+        advertised, tag = None, ""
+        while True:
+            if self._take("as", "AS"):
+                advertised = self._host(), self._port()
+            elif self._take("use_workers", "USE_WORKERS"):
+                self._number()
+            elif self._take("tag", "TAG"):
+                tag = self._expect_kind("word").text
+            elif self._take("use_auto_scaling_profile", "USE_AUTO_SCALING_PROFILE"):
+                self._expect_kind("word")
+            elif not self._take("anycast", "ANYCAST", "frag", "FRAG", "reuse_port", "REUSE_PORT"):
+                break
+        _, default = PROTOCOLS.get(protocol, ("", 5060))
+        self.config.listens.append(Listen(protocol, address, port or default, advertised, tag))
+
+    def _alias(self) -> str:
+        if self._is("any", *PROTOCOLS):
+            self._next()
+            self._expect(":")
+        host = self._host()
+        self._port()
+        return host
+
+    # checks over the whole
+
+    def _check_arguments(self) -> None:
+        for call, function in self._calls:
+            for number, given in enumerate(call.arguments, start=1):
+                wrong = _mismatch(function.parameters[number - 1], given)
+                if wrong:
+                    raise ConfigError(
+                        f"ERROR:core:check_cmd: Param [{number}] expected to be {wrong}\n"
+                        f"ERROR:core:check_actions: check failed for function <{call.name}>,"
+                        f" {call.place}\nERROR:core:main: bad function call in config file"
+                    )
+
+    def _check_sockets(self) -> None:
+        for one in self.config.listens:
+            module, _ = PROTOCOLS.get(one.protocol, ("", 0))
+            if module not in self.config.modules:
                 raise ConfigError(
-                    f"ERROR:core:fix_socket_list: could not resolve {address}"
-                ) from None
+                    "ERROR:core:fix_all_socket_lists: listeners found for protocol"
+                    f" {one.protocol}, but no module can handle it\n"
+                    "ERROR:core:main: failed to initialize list addresses"
+                )
+            outside = one.advertised[0] if one.advertised else ""
+            for name, told in (
+                (one.address, ""),
+                (outside, "advertised name "),
+            ):
+                if name and name != "*" and not _resolves(name):
+                    raise ConfigError(
+                        f"ERROR:core:fix_socket_list: could not resolve {told}{name}\n"
+                        "ERROR:core:main: failed to initialize list addresses"
+                    )
+
+    def _check_needs(self) -> None:
+        loaded = set(self.config.modules)
+        for module in self.config.modules:
+            needs = list(MODULES[module].needs)
+            if self.config.parameter(module, "db_url", ""):
+                needs.append("sql")
+            for needed in needs:
+                if needed not in loaded and not (needed == "sql" and loaded & set(_DRIVERS)):
+                    raise ConfigError(
+                        f"WARNING:core:solve_module_dependencies: module {module} depends on"
+                        f" {'a SQL database' if needed == 'sql' else needed}\n"
+                        "ERROR:core:main: failed to solve module dependencies"
+                    )
+
+    # routes
 
     def _route(self) -> None:
-        kind = self._next()
+        kind = self._next().text
         name = ""
-        if self._peek() == "[":
-            self._next()
-            name = self._next().text.strip('"')
+        if kind in _NAMED or self._is("["):
+            self._expect("[")
+            name = self._route_name()
+            if kind == "timer_route":
+                self._expect(",")
+                self._number()
             self._expect("]")
-        if (kind.text, name) in self.config.routes:
+        self._kind = ROUTES[kind]
+        self._expect("{", f"invalid {' ' if kind == 'route' else ''}{kind}"
+                     f"{' ' if kind == 'route' else ''} statement")  # fmt: skip
+        body = self._block(loop=False)
+        if not body:  # an empty route is one statement too few
+            raise self._tokens[self._at - 1].error("syntax error")
+        if (kind, name) in self.config.routes:
+            if not name:
+                raise self._tokens[self._at - 1].error("overwriting default request routing table")
             raise ConfigError(
-                f"ERROR:core:get_script_route_idx: Script route <{name or '0'}> is redefined"
+                f"ERROR:core:get_script_route_idx: Script route <{name}> is redefined\n"
+                "ERROR:core:parse_opensips_cfg: bad config file (0 errors)"
             )
-        self.config.routes[kind.text, name] = self._block()
+        self.config.routes[kind, name] = body
 
-    def _block(self) -> tuple[Statement, ...]:
-        self._expect("{", "invalid  route  statement")
+    def _route_name(self) -> str:
+        token = self._here
+        if token.kind not in ("word", "number", "string"):
+            raise token.error("syntax error")
+        text = self._next().text
+        return unquote(text) if token.kind == "string" else text
+
+    def _block(self, *, loop: bool) -> tuple[Statement, ...]:
+        """Statements up to the closing brace; the opening one is taken already."""
         statements: list[Statement] = []
-        while self._peek() != "}":
-            statements += self._statement()
+        while not self._is("}"):
+            statements += self._statement(loop=loop)
         self._next()
         return tuple(statements)
 
-    def _statement(self) -> tuple[Statement, ...]:
-        token = self._next()
-        if token.text == "{":
-            self._at -= 1
-            return self._block()
-        if token.text == "if":
-            return (self._if(),)
-        if token.kind == "variable":
-            self._expect("=")
-            statement: Statement = Assign(_variable(token), self._value())
-        elif token.text in ("exit", "drop"):
-            if self._peek() == "(":
-                self._next()
-                self._expect(")")
-            statement = Call(token.text, (), token.place)
-        elif token.text == "return":
-            statement = Return(self._return_value())
-        elif token.kind == "word":
-            statement = self._call(token)
-        else:
+    def _body(self, *, loop: bool) -> tuple[Statement, ...]:
+        """What follows a condition: one statement or a block of them."""
+        return self._block(loop=loop) if self._take("{") else self._statement(loop=loop)
+
+    def _statement(self, *, loop: bool) -> tuple[Statement, ...]:
+        token = self._here
+        if self._take(";"):
+            return (Call("", (), f"{token.file}:{token.line}"),)
+        if self._take("if"):
+            return (self._if(loop=loop),)
+        if self._take("while"):
+            self._expect("(")
+            condition = self._or()
+            self._expect(")")
+            return (While(condition, self._body(loop=True)),)
+        if self._take("for"):
+            return (self._for(),)
+        if self._take("switch"):
+            return (self._switch(),)
+        if self._is("break") and not loop:
             raise token.error("syntax error")
+        if self._take("break"):
+            self._expect(";")
+            return (Call("break", (), f"{token.file}:{token.line}"),)
+        if token.kind == "variable":
+            statement: Statement = self._assign()
+            self._expect(";")
+            return (statement,)
+        statement = self._command()
         self._expect(";", "bad command: missing ';'?")
         return (statement,)
 
-    def _return_value(self) -> int:
-        if self._peek() != "(":
-            return 1
-        self._next()
-        sign = -1 if self._peek() == "-" else 1
-        if sign < 0:
-            self._next()
-        value = _integer(self._next().text)
-        self._expect(")")
-        return sign * value
-
-    def _if(self) -> If:
+    def _if(self, *, loop: bool) -> If:
         self._expect("(")
         condition = self._or()
         self._expect(")")
-        then = self._statement()
-        otherwise: tuple[Statement, ...] = ()
-        if self._peek() == "else":
-            self._next()
-            otherwise = self._statement()
+        then = self._body(loop=loop)
+        otherwise = self._body(loop=loop) if self._take("else") else ()
         return If(condition, then, otherwise)
+
+    def _for(self) -> ForEach:
+        self._expect("(")
+        variable = self._variable()
+        self._expect("in")
+        over = self._variable()
+        self._expect(")")
+        return ForEach(variable, over, self._body(loop=True))
+
+    def _switch(self) -> Switch:
+        self._expect("(")
+        variable = self._variable()
+        self._expect(")")
+        self._expect("{")
+        cases: list[tuple[str | int | None, tuple[Statement, ...]]] = []
+        while not self._is("}"):
+            value: str | int | None = None
+            if not self._take("default"):
+                self._expect("case")
+                text = self._here.kind == "string"
+                value = unquote(self._next().text) if text else self._number()
+            self._expect(":")
+            body: list[Statement] = []
+            while not self._is("}", "case", "default"):
+                body += self._statement(loop=True)
+            cases.append((value, tuple(body)))
+        self._next()
+        return Switch(variable, tuple(cases))
+
+    def _assign(self) -> Assign:
+        variable = self._variable()
+        if not self._is(*_ASSIGNMENTS):
+            raise self._here.error("syntax error")
+        token = self._next()
+        value: Value = None
+        if not (token.text in ("=", ":=") and self._take("NULL", "null")):
+            value = self._math()
+        if not pv.writable(variable, self.config.modules):
+            raise self._here.error("invalid left operand in assignment")
+        if variable.transformations:
+            raise self._here.error("transformations not accepted in left side of assignment")
+        return Assign(variable, token.text, value, f"{token.file}:{token.line}")
+
+    def _variable(self) -> Variable:
+        token = self._expect_kind("variable")
+        try:
+            return pv.parse(token.text, self.config.modules)
+        except ValueError as err:
+            raise token.error("unknown script variable", before=str(err)) from None
+
+    # expressions
 
     def _or(self) -> Value:
         parts = [self._and()]
-        while self._peek() in ("||", "or"):
-            self._next()
+        while self._take("||", "or"):
             parts.append(self._and())
         return parts[0] if len(parts) == 1 else Logic("or", tuple(parts))
 
     def _and(self) -> Value:
         parts = [self._not()]
-        while self._peek() in ("&&", "and"):
-            self._next()
+        while self._take("&&", "and"):
             parts.append(self._not())
         return parts[0] if len(parts) == 1 else Logic("and", tuple(parts))
 
     def _not(self) -> Value:
-        if self._peek() in ("!", "not"):
-            self._next()
+        if self._take("!", "not"):
             return Logic("not", (self._not(),))
-        if self._peek() == "(":
-            self._next()
+        if self._take("("):
             inner = self._or()
             self._expect(")")
             return inner
-        left = self._value()
-        if self._peek() in _COMPARISONS:
-            return Compare(left, self._next().text, self._value())
+        if self._take("["):
+            value = self._math()
+            self._expect("]")
+            return value
+        if self._here.kind == "variable":
+            return self._comparison(self._variable())
+        if self._here.kind == "number" or self._is("-", "+", *_YES, *_NO):
+            return self._number()
+        return self._command()
+
+    def _comparison(self, left: Variable) -> Value:
+        if self._is(*_COMPARISONS):
+            operator = self._next().text
+            return Compare(left, operator, self._compared(operator))
+        if self._is(*_ASSIGNMENTS):  # an assignment is a condition too: true when it worked
+            self._at -= 1
+            assign = self._assign()
+            return Logic("assign", (assign,))  # type: ignore[arg-type]
         return left
 
-    def _value(self) -> Value:
-        token = self._next()
-        match token.kind:
-            case "string":
-                return unquote(token.text)
-            case "number":
-                return int(token.text)
-            case "variable":
-                return _variable(token)
-            case "word" if self._peek() == "(":
-                return self._call(token)
-            case "word":
-                return token.text
-        raise token.error("syntax error")
+    def _compared(self, operator: str) -> "str | int | Variable | Net | None":
+        token = self._here
+        if token.kind == "string":
+            return unquote(self._next().text)
+        if token.kind == "variable":
+            return self._variable()
+        if operator in ("==", "!="):
+            if self._take("NULL", "null"):
+                return None
+            if token.kind in ("net", "address"):
+                return Net(self._next().text)
+        if operator in ("=~", "!~"):
+            raise token.error("syntax error")
+        return self._number()
+
+    def _math(self) -> Value:
+        value = self._operand()
+        while self._is(*_ARITHMETIC):
+            operator = self._next().text
+            value = Math(value, operator, self._operand())
+            if operator in ("*", "/", "%") and isinstance(value.left, Math):
+                inner = value.left
+                if inner.operator in ("+", "-"):  # the stronger operator binds its neighbours
+                    value = Math(inner.left, inner.operator,
+                                 Math(inner.right, operator, value.right))  # fmt: skip
+        return value
+
+    def _operand(self) -> Value:
+        if self._take("("):
+            value = self._math()
+            self._expect(")")
+            return value
+        if self._take("~"):
+            return Math(0, "~", self._operand())
+        if self._here.kind == "string":
+            return unquote(self._next().text)
+        if self._here.kind == "variable":
+            variable = self._variable()
+            return self._comparison(variable) if self._is(*_COMPARISONS) else variable
+        if self._here.kind == "number" or self._is("-", "+"):
+            return self._number()
+        return self._command()
+
+    # commands
+
+    def _command(self) -> Call | Return:  # type: ignore[return]
+        token = self._expect_kind("word")
+        place = f"{token.file}:{token.line}"
+        if token.text in ("exit", "drop"):
+            if self._take("("):
+                self._expect(")")
+            return Call(token.text, (), place)
+        if token.text == "return":
+            return Return(self._returned())
+        if token.text == "route":
+            return self._route_call(place)
+        if token.text in ("xlog", "log", "xdbg"):
+            return self._log(token.text, place)
+        if not self._is("("):
+            told = f"bare word <{token.text}> found, command calls need '()'"
+            raise self._here.error("syntax error", told)
+        return self._call(token)
+
+    def _returned(self) -> "int | Variable":
+        bracket = self._take("(")
+        if self._here.kind == "variable":
+            value: int | Variable = self._variable()
+        elif self._here.kind == "number" or self._is("-", "+"):
+            value = self._number()
+        else:
+            value = 1
+        if bracket:
+            self._expect(")")
+        return value
+
+    def _route_call(self, place: str) -> Call:
+        self._expect("(", "missing '(' or ')' ?")
+        first: str | Variable = (
+            self._variable() if self._here.kind == "variable" else self._route_name()
+        )
+        arguments: list[str | int | Variable | None] = [first]
+        while self._take(","):
+            arguments.append(None if self._take("NULL", "null") else self._argument("route"))
+        self._expect(")")
+        return Call("route", tuple(arguments), place)
+
+    def _log(self, name: str, place: str) -> Call:
+        self._expect("(")
+        arguments: list[str | int | Variable | None] = []
+        if name == "log" and self._here.kind == "number":
+            arguments.append(self._number())
+            self._expect(",")
+        arguments.append(self._folded())
+        if name == "xlog" and self._take(","):
+            arguments.append(self._folded())
+        self._expect(")")
+        return Call(name, tuple(arguments), place)
 
     def _call(self, token: Token) -> Call:
-        self._expect("(", "syntax error")
-        arguments: list[str | int | Variable] = []
-        while self._peek() != ")":
-            value = self._value()
-            if not isinstance(value, str | int | Variable):
-                raise token.error(f"bad arguments for command <{token.text}>")
-            arguments.append(value)
-            if self._peek() == ",":
-                self._next()
-            elif self._peek() != ")":
-                raise self._next().error(f"bad arguments for command <{token.text}>")
+        self._next()
+        arguments: list[str | int | Variable | None] = []
+        if not self._is(")"):
+            arguments.append(None if self._is(",") else self._argument(token.text))
+            while self._take(","):
+                arguments.append(None if self._is(",", ")") else self._argument(token.text))
+        if not self._is(")"):
+            told = f"bad arguments for command <{token.text}>"
+            raise self._here.error("syntax error", told)
         closing = self._next()
-        self._check_call(token, closing, len(arguments))
-        return Call(token.text, tuple(arguments), f"{token.file}:{token.line}")
+        function = self._checked(token, closing, arguments)
+        call = Call(token.text, tuple(arguments), f"{closing.file}:{closing.line}")
+        self._calls.append((call, function))
+        return call
 
-    def _check_call(self, token: Token, closing: Token, count: int) -> None:
-        known = FUNCTIONS.get(token.text)
-        if known is None or (known[0] and known[0] not in self.config.modules):
-            raise closing.error(f"unknown command <{token.text}>, missing loadmodule?")
-        _, fewest, most = known
-        if count < fewest:
-            raise closing.error(f"too few parameters for command <{token.text}>")
-        if count > most:
-            raise closing.error(f"too many parameters for command <{token.text}>")
+    def _argument(self, command: str) -> str | int | Variable:
+        token = self._here
+        if token.kind == "string":
+            return unquote(self._next().text)
+        if token.kind == "variable":
+            return self._variable()
+        if token.kind == "number" or self._is("-", "+"):
+            return self._number()
+        raise token.error("syntax error", f"bad arguments for command <{command}>")
+
+    def _checked(
+        self, token: Token, closing: Token, given: list[str | int | Variable | None]
+    ) -> Function:
+        name = token.text
+        function = self.config.function(name)
+        if function is None:
+            raise closing.error(f"unknown command <{name}>, missing loadmodule?")
+        if function.routes != "*" and self._kind not in function.routes:
+            raise closing.error(f"Command <{name}> cannot be used in the block")
+        parameters = function.parameters
+        if len(given) > len(parameters):
+            raise closing.error(f"too many parameters for command <{name}>")
+        needed = [at for at, parameter in enumerate(parameters) if not parameter.optional]
+        if needed and len(given) <= needed[-1]:
+            raise closing.error(f"too few parameters for command <{name}>")
+        if any(given[at] is None for at in needed):
+            raise closing.error(f"mandatory parameter omitted for command <{name}>")
+        return function
+
+
+def _mismatch(parameter: Parameter, given: "str | int | Variable | None") -> str:
+    """What a literal should have been, empty when it is right."""
+    if given is None or isinstance(given, Variable):
+        return ""
+    if parameter.kinds == "v":
+        return "a variable"
+    if isinstance(given, int):
+        return "" if "i" in parameter.kinds else "a string or variable"
+    # A string with a variable in it may be meant for a number; that shows at start only.
+    return "" if "s" in parameter.kinds or "r" in parameter.kinds else "an integer or variable"
 
 
 def _integer(text: str) -> int:
     """A number as the lexer of the real one reads it: a leading zero means octal."""
+    if text.startswith("0x"):
+        return int(text, 16)
     return int(text, 8) if len(text) > 1 and text.startswith("0") else int(text)
 
 
-def _variable(token: Token) -> Variable:
-    return Variable(token.text.removeprefix("$").removeprefix("(").removesuffix(")")
-                    if token.text.startswith("$(") else token.text[1:])  # fmt: skip
-
-
-def _known_modules() -> set[str]:
-    return {module for module, _, _ in FUNCTIONS.values() if module} | set(PARAMETERS)
+def _resolves(name: str) -> bool:
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError:
+        return False
+    return True
 
 
 def parse(file: Path) -> Config:

@@ -1,7 +1,7 @@
 """Guardian's lab twin of OpenSIPS 3.4: real SIP over UDP, real MI, one process.
 
 Takes the real daemon's flags; those about memory, users and forking have no effect here.
-OPENSIPS_TWIN_VERSION=4.0.1 makes it name its MI commands as 4.x does, old names included.
+OPENSIPS_TWIN_VERSION=3.6.8 or 4.0.1 makes it behave as those do, as far as they differ.
 """
 
 import argparse
@@ -13,13 +13,15 @@ import sys
 from pathlib import Path
 
 from cfglexer import ConfigError
-from cfgparse import Call, Config, If, Statement, parse
-from dbtext import TableError
+from cfgparse import Config, parse
+from dbtext import TableError, version_of_twin
 from engine import Engine, StartError
+from fifo import Pipe
 from mi import Management
 from script import Script
+from start import check, check_able
 
-_DS_FLAGS = frozenset("fusdSFMD")
+_SAVE_SECONDS = 30
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -35,62 +37,18 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def check_start(config: Config) -> None:
-    """What the real daemon finds wrong only when it starts; StartError in its words."""
-    for statements in config.routes.values():
-        _check_block(config, statements)
-    if "mi_datagram" in config.modules and not config.parameter("mi_datagram", "socket_name", ""):
-        raise StartError("ERROR:mi_datagram:mi_mod_init: missing modparam: 'socket_name'")
-
-
-def _check_block(config: Config, statements: tuple[Statement, ...]) -> None:
-    for statement in statements:
-        if isinstance(statement, If):
-            for call in _calls(statement.condition):
-                _check_call(config, call)
-            _check_block(config, statement.then)
-            _check_block(config, statement.otherwise)
-        elif isinstance(statement, Call):
-            _check_call(config, statement)
-
-
-def _calls(value: object) -> list[Call]:
-    if isinstance(value, Call):
-        return [value]
-    parts = getattr(value, "parts", None) or (
-        getattr(value, "left", None),
-        getattr(value, "right", None),
-    )
-    return [call for part in parts if part is not None for call in _calls(part)]
-
-
-def _check_call(config: Config, call: Call) -> None:
-    missing = ""
-    if call.name == "route" and ("route", str(call.arguments[0])) not in config.routes:
-        missing = f"route [{call.arguments[0]}] is not defined"
-    if call.name == "t_on_failure":
-        name = str(call.arguments[0])
-        if ("failure_route", name) not in config.routes:
-            missing = f"failure_route [{name}] is not defined"
-    if call.name == "ds_select_dst" and not set(str((*call.arguments, "", "", "")[2])) <= _DS_FLAGS:
-        missing = f"Failed to fix command <{call.name}>"
-    if missing:
-        raise StartError(
-            f"ERROR:core:fix_actions: {missing}\n"
-            f"ERROR:core:fix_actions: fixing failed (code=-6) at {call.place}"
-        )
-
-
 async def _serve(config: Config, options: argparse.Namespace) -> None:
     engine = Engine(config)
-    engine.script = Script(engine, config)
+    engine.script = script = Script(engine, config)
+    check_able(engine, script)
     await engine.open()
-    version = os.environ.get("OPENSIPS_TWIN_VERSION", "3.4.18")
+    management = Management(engine, options.file, version_of_twin())
     path = str(config.parameter("mi_datagram", "socket_name", ""))
     if path:
-        management = Management(engine, options.file, version)
         mode = int(config.parameter("mi_datagram", "unix_socket_mode", 0o660))
         await management.open(Path(path), mode)
+    pipe = await _pipe(config, management)
+    saving = asyncio.get_running_loop().create_task(_save(management))
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -99,16 +57,37 @@ async def _serve(config: Config, options: argparse.Namespace) -> None:
         options.pid_file.write_text(f"{os.getpid()}\n")
     await stopped.wait()  # no BYE: the calls' dialogs go on by their Record-Route
     engine.close()
+    saving.cancel()
+    management.save()
+    if pipe:
+        pipe.close()
     for file in (Path(path) if path else None, options.pid_file):
         if file:
             file.unlink(missing_ok=True)
+
+
+async def _pipe(config: Config, management: Management) -> Pipe | None:
+    path = str(config.parameter("mi_fifo", "fifo_name", ""))
+    if not path:
+        return None
+    replies = Path(str(config.parameter("mi_fifo", "reply_dir", "/tmp/")))
+    pipe = Pipe(management, Path(path), replies)
+    await pipe.open(int(config.parameter("mi_fifo", "fifo_mode", 0o660)))
+    return pipe
+
+
+async def _save(management: Management) -> None:
+    """Write states back now and then, as far as they are to be kept."""
+    while True:
+        await asyncio.sleep(_SAVE_SECONDS)
+        management.save()
 
 
 def main(arguments: list[str]) -> int:
     """Run until stopped; 255 when the configuration is refused or the daemon cannot start."""
     options = _parse(arguments)
     if options.version:
-        print("version: opensips 3.4.18 (Guardian lab twin)")
+        print(f"version: opensips {version_of_twin()} (Guardian lab twin)")
         return 0
     logging.basicConfig(level=logging.INFO, format="%(levelname)s:%(name)s:%(message)s")
     try:
@@ -116,7 +95,7 @@ def main(arguments: list[str]) -> int:
         if options.check:
             print("NOTICE:core:main: config file ok, exiting...", file=sys.stderr)
             return 0
-        check_start(config)
+        check(config)
         asyncio.run(_serve(config, options))
     except ConfigError as err:
         print(err, file=sys.stderr)

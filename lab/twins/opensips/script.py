@@ -1,19 +1,42 @@
 """The routing script: runs a parsed configuration's routes over one message."""
 
+import contextlib
 import re
+from collections.abc import Callable
 
-import sip
-from cfgparse import Assign, Call, Compare, Config, If, Logic, Return, Statement, Value, Variable
-from dispatcher import ACTIVE, LETTERS
-from engine import Context, Engine
+import pv
+from cfgparse import (
+    Assign,
+    Call,
+    Compare,
+    Config,
+    ForEach,
+    If,
+    Logic,
+    Math,
+    Net,
+    Return,
+    Statement,
+    Switch,
+    Value,
+    While,
+)
+from context import Cell, Context, ScriptExit
+from engine import Engine
+from pv import Variable
+from values import Reference, Values, in_net
 
-
-class ScriptExit(Exception):  # noqa: N818 (not an error)
-    """exit or drop."""
+_MAX_LOOPS = 100
+_LEVELS = {"L_ALERT": -3, "L_CRIT": -2, "L_ERR": -1, "L_WARN": 1, "L_NOTICE": 2, "L_INFO": 3,
+           "L_DBG": 4}  # fmt: skip
 
 
 class RouteReturn(Exception):  # noqa: N818 (not an error)
     """return(n) carries n."""
+
+
+class LoopBreak(Exception):  # noqa: N818 (not an error)
+    """break"""
 
 
 class Script:
@@ -21,298 +44,246 @@ class Script:
 
     def __init__(self, engine: Engine, config: Config) -> None:
         self.engine, self.config = engine, config
-        self._variables: dict[str, Value | None] = {}
 
     def run(self, context: Context, kind: str = "route", name: str = "") -> None:
         """Run one route to its end."""
-        self._variables = {}
+        body = self.config.routes.get((kind, name))
+        if body:
+            _Run(self, context).route(body)
+
+    def function(self, name: str) -> Callable[..., int] | None:
+        """Who does a script function: the core's, or a module's."""
+        for owner in self.engine.features.values():
+            if found := getattr(owner, f"do_{name}", None):
+                return found  # type: ignore[no-any-return]
+        return None
+
+
+class _Run:
+    """One message's way through the script."""
+
+    def __init__(self, script: Script, context: Context) -> None:
+        self._script, self._context = script, context
+        self._engine, self._config = script.engine, script.config
+        self._values = Values(script.engine, context)
+
+    def route(self, body: tuple[Statement, ...]) -> None:
         try:
-            self._block(context, self.config.routes[kind, name])
+            self._block(body)
         except (ScriptExit, RouteReturn):
             return
 
-    def _block(self, context: Context, statements: tuple[Statement, ...]) -> None:
+    def _block(self, statements: tuple[Statement, ...]) -> None:
         for statement in statements:
             match statement:
                 case If(condition, then, otherwise):
-                    self._block(context, then if self._true(context, condition) else otherwise)
-                case Assign(variable, value):
-                    self._assign(context, variable.name, self._evaluate(context, value))
+                    self._block(then if self._true(condition) else otherwise)
+                case Assign():
+                    self._assign(statement)
                 case Return(value):
-                    raise RouteReturn(value)
+                    number = self._values.read(value) if isinstance(value, Variable) else value
+                    raise RouteReturn(int(number or 0))
+                case While() | ForEach() | Switch():
+                    with contextlib.suppress(LoopBreak):
+                        self._loop(statement)
                 case Call():
-                    self._call(context, statement)
+                    self._call(statement)
 
-    def _true(self, context: Context, value: Value) -> bool:
+    def _loop(self, statement: While | ForEach | Switch) -> None:
+        if isinstance(statement, While):
+            for _ in range(_MAX_LOOPS):
+                if not self._true(statement.condition):
+                    return
+                self._block(statement.body)
+            self._engine.log.error("ERROR:core:do_action: max while loops reached")
+        elif isinstance(statement, ForEach):
+            over = statement.over
+            for number in range(_MAX_LOOPS):
+                value = self._values.read(Variable(over.name, over.inner, str(number)))
+                if value is None:
+                    return
+                self._values.write(statement.variable, value)
+                self._block(statement.body)
+        else:
+            value = self._values.read(statement.variable)
+            matched = False
+            for case, body in statement.cases:  # without a break one runs into the next
+                matched = matched or case is None or _compare(value, "==", case)
+                if matched:
+                    self._block(body)
+
+    # values
+
+    def _true(self, value: Value) -> bool:
         match value:
             case Logic("or", parts):
-                return any(self._true(context, part) for part in parts)
+                return any(self._true(part) for part in parts)
             case Logic("and", parts):
-                return all(self._true(context, part) for part in parts)
+                return all(self._true(part) for part in parts)
             case Logic("not", parts):
-                return not self._true(context, parts[0])
+                return not self._true(parts[0])
+            case Logic("assign", parts):
+                return self._assign(parts[0])  # type: ignore[arg-type]
             case Compare(left, operator, right):
-                return _compare(
-                    self._evaluate(context, left), operator, self._evaluate(context, right)
-                )
+                return self._compared(left, operator, right)
             case Call():
-                return self._call(context, value) > 0
-        result = self._evaluate(context, value)
-        return bool(result) and result != "0"
+                return self._call(value) > 0
+        result = self._evaluate(value)
+        return result != 0 if isinstance(result, int) else bool(result)
 
-    def _evaluate(self, context: Context, value: Value) -> str | int:
+    def _compared(self, left: Variable, operator: str, right: object) -> bool:
+        value = self._values.read(left)
+        if right is None:
+            return (value is None) == (operator == "==")
+        if isinstance(right, Net):
+            return in_net(value, right.text) == (operator == "==")
+        other = self._values.read(right) if isinstance(right, Variable) else right
+        return _compare(value, operator, other)  # type: ignore[arg-type]
+
+    def _evaluate(self, value: Value) -> Cell:
         match value:
-            case Variable(name):
-                return self._read(context, name)
+            case Variable():
+                return self._values.read(value)
             case Call():
-                return self._call(context, value)
-            case str() | int():
+                return self._call(value)
+            case Math():
+                return self._math(value)
+            case str() | int() | None:
                 return value
-        return int(self._true(context, value))
+        return int(self._true(value))
 
-    def _read(self, context: Context, name: str) -> str | int:
-        request = context.request
-        if name.startswith("shv("):
-            return self.engine.shared.get(name[4:-1], 0)
-        if name.startswith(("var(", "avp(")):
-            stored = self._variables.get(name)
-            return stored if isinstance(stored, str | int) else ""
-        if name.startswith("hdr("):
-            return request.get(name[4:-1])
-        match name:
-            case "ru":
-                return request.uri
-            case "rU":
-                return sip.Uri.parse(request.uri).user
-            case "rd":
-                return sip.Uri.parse(request.uri).host
-            case "du":
-                return context.destination
-            case "si":
-                return context.source[0]
-            case "sp":
-                return context.source[1]
-            case "rm":
-                return request.method
-            case "ci":
-                return request.call_id
-            case "fU":
-                return sip.Uri.parse(request.get("From")).user
-            case "tU":
-                return sip.Uri.parse(request.get("To")).user
-            case "ua":
-                return request.get("User-Agent")
-            case "rs":
-                return context.status
-        return ""
+    def _math(self, value: Math) -> Cell:
+        left, right = self._evaluate(value.left), self._evaluate(value.right)
+        if isinstance(left, str) and isinstance(right, str) and value.operator == "+":
+            return left + right
+        if not isinstance(left, int) or not isinstance(right, int):
+            self._engine.log.error("ERROR:core:eval_elem: invalid string operands")
+            return None
+        return _calculate(left, value.operator, right)
 
-    def _assign(self, context: Context, name: str, value: str | int) -> None:
-        if name.startswith("shv("):
-            self.engine.shared[name[4:-1]] = value
-        elif name == "du":
-            context.destination = str(value)
-        elif name == "ru":
-            context.request.uri = str(value)
-        else:
-            self._variables[name] = value
+    def _assign(self, statement: Assign) -> bool:
+        value = self._evaluate(statement.value)
+        operator = statement.operator
+        if operator not in ("=", ":="):
+            left = self._values.read(statement.variable) or 0
+            value = self._math(Math(left, operator[0], value))
+        if value is None and isinstance(statement.value, Math):
+            self._engine.log.warning(
+                "WARNING:core:do_assign: no value in right expression at %s", statement.place
+            )
+            return False
+        self._values.write(statement.variable, value, replace=operator == ":=")
+        return True
 
-    def _call(self, context: Context, call: Call) -> int:
-        """Run a function: positive is true, as in OpenSIPS."""
-        arguments = [
-            self._read(context, argument.name) if isinstance(argument, Variable) else argument
-            for argument in call.arguments
-        ]
-        if call.name in ("exit", "drop"):
+    # calls
+
+    def _call(self, call: Call) -> int:
+        """Run a function: positive is true, and 0 ends the script, as in OpenSIPS."""
+        match call.name:
+            case "":
+                return 1
+            case "exit" | "drop":
+                raise ScriptExit
+            case "break":
+                raise LoopBreak
+            case "xlog" | "log" | "xdbg":
+                return self._log(call)
+            case "route":
+                result = self._route(call)
+            case _:
+                handler = self._script.function(call.name)
+                if handler is None:  # start.py has refused it; a reload may have brought it
+                    self._engine.log.error("ERROR:twin: this twin has no %s", call.name)
+                    raise ScriptExit
+                result = int(handler(self._context, *self._arguments(call)))
+        if result == 0:
             raise ScriptExit
-        if call.name == "route":
-            return self._route(context, str(arguments[0]))
-        handler = getattr(self, f"do_{call.name}")
-        result: int = handler(context, *arguments)
+        self._values.result = result
         return result
 
-    def _route(self, context: Context, name: str) -> int:
+    def _arguments(self, call: Call) -> list[object]:
+        function = self._config.function(call.name)
+        arguments: list[object] = []
+        for number, given in enumerate(call.arguments):
+            parameter = function.parameters[number] if function else None
+            value: object = given
+            if isinstance(given, Variable):
+                writes = parameter is not None and parameter.kinds == "v"
+                value = Reference(self._values, given) if writes else self._values.read(given)
+            elif isinstance(given, str) and parameter and parameter.expanded:
+                value = self._expand(given)
+            if parameter and parameter.kinds == "i" and isinstance(value, str):
+                value = int(value) if value.lstrip("-").isdecimal() else 0
+            arguments.append(value)
+        return arguments
+
+    def _expand(self, text: str) -> str:
+        if "$" not in text:
+            return text
+        return self._values.expand(pv.parse_format(text, self._config.modules))
+
+    def _log(self, call: Call) -> int:
+        *level, text = call.arguments
+        name = str(level[0]) if level else "L_NOTICE"
+        if _LEVELS.get(name, 2) <= int(self._config.globals.get("log_level", "2")):
+            shown = self._expand(str(text)).rstrip("\n")
+            self._engine.log.warning("%s:%s", name.removeprefix("L_"), shown)
+        return 1
+
+    def _route(self, call: Call) -> int:
+        first, *rest = call.arguments
+        name = self._values.read(first) if isinstance(first, Variable) else self._expand(str(first))
+        outer = self._values.parameters
+        self._values.parameters = [
+            self._values.read(one) if isinstance(one, Variable) else one for one in rest
+        ]
         try:
-            self._block(context, self.config.routes["route", name])
+            self._block(self._config.routes["route", str(name)])
         except RouteReturn as returned:
             return int(returned.args[0])
+        finally:
+            self._values.parameters = outer
         return 1
 
-    # core, sipmsgops, signaling, maxfwd, options
 
-    def do_xlog(self, context: Context, *text: str | int) -> int:
-        self.engine.log.info("%s", text[-1])
-        return 1
-
-    def do_force_rport(self, context: Context) -> int:
-        return 1  # replies follow the source wherever rport is asked for
-
-    def do_is_myself(self, context: Context, host: str, port: int = 0) -> int:
-        return 1 if host == self.engine.own[0] else -1
-
-    def do_setflag(self, context: Context, name: str) -> int:
-        return 1
-
-    def do_append_to_reply(self, context: Context, text: str) -> int:
-        context.reply_headers += text
-        return 1
-
-    def do_append_hf(self, context: Context, text: str, after: str = "") -> int:
-        name, _, value = text.strip().partition(":")
-        context.request.add(name, value.strip())
-        return 1
-
-    def do_remove_hf(self, context: Context, name: str, kind: str = "") -> int:
-        context.request.remove(name)
-        return 1
-
-    def do_has_totag(self, context: Context) -> int:
-        return 1 if context.request.to_tag else -1
-
-    def do_is_method(self, context: Context, methods: str) -> int:
-        return 1 if context.request.method in methods.split("|") else -1
-
-    def do_mf_process_maxfwd_header(self, context: Context, limit: int) -> int:
-        text = context.request.get("Max-Forwards")
-        left = int(text) if text.isdecimal() else int(limit) + 1
-        if left == 0:
-            return -1
-        context.request.set("Max-Forwards", str(min(left - 1, 255)))
-        return 1
-
-    def do_send_reply(self, context: Context, status: str | int, reason: str) -> int:
-        response = sip.respond(context.request, int(status), reason, to_tag=sip.new_tag())
-        for line in context.reply_headers.splitlines():
-            name, _, value = line.partition(":")
-            response.add(name, value.strip())
-        response.add("Server", self.engine.server)
-        if context.transaction and not context.transaction.done:
-            self.engine.transactions.reply(context.transaction, response)
-        else:
-            self.engine.reply(context.request, context.source, response)
-        return 1
-
-    do_sl_send_reply = do_send_reply
-
-    def do_options_reply(self, context: Context) -> int:
-        if sip.Uri.parse(context.request.uri).user:
-            return -1
-        return self.do_send_reply(context, 200, "OK")
-
-    # rr
-
-    def do_record_route(self, context: Context, parameters: str = "") -> int:
-        host, port = self.engine.own
-        tag = context.request.from_tag
-        context.request.insert("Record-Route", f"<sip:{host}:{port};lr;ftag={tag}>")
-        return 1
-
-    def do_loose_route(self, context: Context) -> int:
-        routes = context.request.get_all("Route")
-        if not routes:
-            return -1
-        if sip.Uri.parse(routes[0]).address == self.engine.own:
-            routes = routes[1:]
-            context.request.replace_list("Route", routes)
-        context.destination = str(sip.Uri.parse(routes[0])) if routes else ""
-        return 1
-
-    # tm, dialog
-
-    def do_t_check_trans(self, context: Context) -> int:
-        found = self.engine.transactions.find(context.request)
-        if found is None:
-            return -1
-        method = context.request.method
-        if method == "ACK" and found.last_reply and found.last_reply.status >= 300:
-            raise ScriptExit  # ends here: it acknowledges our own hop's answer
-        if method not in ("ACK", "CANCEL"):
-            self.engine.transactions.repeat(found)
-            raise ScriptExit
-        return 1
-
-    def do_t_newtran(self, context: Context) -> int:
-        if context.transaction is None:
-            context.transaction = self.engine.transactions.create(context.request, context.source)
-        return 1
-
-    def do_t_reply(self, context: Context, status: int, reason: str) -> int:
-        return self.do_send_reply(context, status, reason)
-
-    def do_t_on_failure(self, context: Context, name: str) -> int:
-        context.failure_route = name
-        if context.transaction:
-            context.transaction.failure_route = name
-        return 1
-
-    def do_t_on_reply(self, context: Context, name: str) -> int:
-        return 1  # no reply route of the twin's scripts changes a reply
-
-    def do_t_was_cancelled(self, context: Context) -> int:
-        return 1 if context.transaction and context.transaction.cancelled else -1
-
-    def do_t_check_status(self, context: Context, pattern: str) -> int:
-        return 1 if re.search(pattern, str(context.status)) else -1
-
-    def do_t_local_replied(self, context: Context, which: str) -> int:
-        return 1 if context.transaction and context.transaction.local else -1
-
-    def do_create_dialog(self, context: Context, flags: str = "") -> int:
-        context.is_dialog = True
-        return 1
-
-    def do_t_relay(self, context: Context, *flags: str | int) -> int:
-        return 1 if self.engine.relay(context) else -1
-
-    # permissions, dispatcher, pike
-
-    def do_check_source_address(self, context: Context, group: int, *_: str | int) -> int:
-        return 1 if self.engine.trusted(int(group), context.source[0]) else -1
-
-    def do_check_address(
-        self, context: Context, group: int, address: str, port: int, protocol: str, *_: str
-    ) -> int:
-        return 1 if self.engine.trusted(int(group), str(address)) else -1
-
-    def do_ds_select_dst(
-        self, context: Context, number: int, algorithm: int, flags: str = "", *_: str | int
-    ) -> int:
-        dispatcher = self.engine.dispatcher
-        if dispatcher is None:
-            return -1
-        chosen = dispatcher.choose(int(number), int(algorithm), context.request.call_id)
-        if not chosen:
-            return -1
-        context.destination = chosen[0].uri
-        rest = [destination.uri for destination in chosen[1:]] if "f" in flags else []
-        self.engine.remember_candidates(context, rest)
-        return 1
-
-    def do_ds_next_dst(self, context: Context, partition: str = "") -> int:
-        dispatcher, transaction = self.engine.dispatcher, context.transaction
-        while transaction and dispatcher and transaction.candidates:
-            uri = transaction.candidates.pop(0)
-            known = [d for found in dispatcher.sets.values() for d in found if d.uri == uri]
-            if any(d.state == ACTIVE for d in known):
-                context.destination = uri
-                return 1
-        return -1
-
-    def do_ds_mark_dst(self, context: Context, state: str = "i", partition: str = "") -> int:
-        transaction, dispatcher = context.transaction, self.engine.dispatcher
-        if transaction and transaction.branches and dispatcher:
-            dispatcher.mark(transaction.branch.destination, LETTERS.get(state, ACTIVE))
-        return 1
-
-    def do_pike_check_req(self, context: Context, log: str = "") -> int:
-        return 1 if self.engine.under_pike_limit(context.source[0]) else -1
+def _calculate(left: int, operator: str, right: int) -> int | None:
+    if operator in "/%" and right == 0:
+        return None
+    match operator:
+        case "+":
+            return left + right
+        case "-":
+            return left - right
+        case "*":
+            return left * right
+        case "/":
+            return int(left / right)
+        case "%":
+            return left % right
+        case "&":
+            return left & right
+        case "|":
+            return left | right
+        case "^":
+            return left ^ right
+        case "<<":
+            return left << right
+        case ">>":
+            return left >> right
+    return ~right
 
 
-def _compare(left: str | int, operator: str, right: str | int) -> bool:
+def _compare(left: Cell, operator: str, right: Cell) -> bool:
+    """As measured: NULL differs from all, and text is never compared with a number."""
+    if left is None or right is None:
+        return operator in ("!=", "!~") and left is not right
     if operator in ("=~", "!~"):
-        found = re.search(str(right), str(left)) is not None
+        found = re.search(str(right), str(left), re.IGNORECASE) is not None
         return found == (operator == "=~")
-    if isinstance(left, int) != isinstance(right, int):
-        left, right = str(left), str(right)
+    if isinstance(left, int) and isinstance(right, str):
+        left = str(left)
+    if isinstance(left, str) and isinstance(right, int):
+        return False
     match operator:
         case "==":
             return left == right

@@ -1,14 +1,14 @@
-"""tm: stateful forwarding over UDP, one server transaction with a branch a destination tried."""
+"""tm: stateful forwarding, one server transaction with a branch for each destination tried."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import sip
+from context import Cell, Context, Peer
 
 T1, T2 = 0.5, 4.0
 _LINGER_SECONDS = 5.0  # wt_timer: late retransmissions still find their transaction
-Address = tuple[str, int]
 
 
 @dataclass
@@ -16,7 +16,7 @@ class Branch:
     """One attempt at a destination."""
 
     request: sip.Message
-    destination: Address
+    destination: Peer
     answered: bool = False  # any reply
     final: sip.Message | None = None
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Transaction:
     """A request being served; `failure_route` is asked before a failure goes upstream."""
 
     request: sip.Message
-    source: Address
+    source: Peer
     failure_route: str = ""
     branches: list[Branch] = field(default_factory=list)
     last_reply: sip.Message | None = None
@@ -40,7 +40,8 @@ class Transaction:
     cancelled: bool = False
     local: bool = False  # the final reply is our own (a timeout)
     candidates: list[str] = field(default_factory=list)  # dispatcher URIs left to try
-    is_dialog: bool = False
+    context: Context | None = None  # of the run that relayed it
+    avps: dict[str, list[Cell]] = field(default_factory=dict)
 
     @property
     def method(self) -> str:
@@ -56,14 +57,15 @@ class Transactions:
 
     def __init__(
         self,
-        send: Callable[[bytes, Address], None],
-        own: Address,
+        send: Callable[[bytes, Peer], None],
+        via: Callable[[Peer], str],
         fr_timeout: float,
         fr_inv_timeout: float,
         on_failure: Callable[[Transaction, int], None],
+        on_reply: Callable[[Transaction, sip.Message], None],
         on_final: Callable[[Transaction, sip.Message], None],
     ) -> None:
-        self._send, self._own = send, own
+        self._send, self._via, self._on_reply = send, via, on_reply
         self._fr_timeout, self._fr_inv_timeout = fr_timeout, fr_inv_timeout
         self._on_failure, self._on_final = on_failure, on_final
         self._servers: dict[tuple[str, str], Transaction] = {}
@@ -80,7 +82,7 @@ class Transactions:
         method = "INVITE" if request.method in ("ACK", "CANCEL") else request.method
         return self._servers.get((request.branch, method))
 
-    def create(self, request: sip.Message, source: Address) -> Transaction:
+    def create(self, request: sip.Message, source: Peer) -> Transaction:
         transaction = Transaction(request, source)
         self._servers[request.branch, request.method] = transaction
         return transaction
@@ -90,13 +92,12 @@ class Transactions:
         transaction.last_reply = response
         if response.status >= 200:
             self._finish(transaction)
-        address = sip.reply_address(transaction.request, transaction.source)
-        self._send(response.build(), address)
+        self._send(response.build(), reply_peer(transaction.request, transaction.source))
 
     def repeat(self, transaction: Transaction) -> None:
         if transaction.last_reply:
-            address = sip.reply_address(transaction.request, transaction.source)
-            self._send(transaction.last_reply.build(), address)
+            peer = reply_peer(transaction.request, transaction.source)
+            self._send(transaction.last_reply.build(), peer)
 
     def _finish(self, transaction: Transaction) -> None:
         if transaction.done:
@@ -112,10 +113,10 @@ class Transactions:
         for branch in transaction.branches:
             self._clients.pop((branch.request.branch, transaction.method), None)
 
-    def forward(self, transaction: Transaction, request: sip.Message, to: Address) -> None:
+    def forward(self, transaction: Transaction, request: sip.Message, to: Peer) -> None:
         """Send a request on as a new branch, retransmitted until answered or timed out."""
         out = request.copy()
-        out.insert("Via", f"SIP/2.0/UDP {self._own[0]}:{self._own[1]};branch={sip.new_branch()}")
+        out.insert("Via", self._via(to))
         branch = Branch(out, to)
         transaction.branches.append(branch)
         self._clients[out.branch, out.method] = (transaction, branch)
@@ -127,6 +128,8 @@ class Transactions:
 
     def _retransmit(self, branch: Branch, wait: float) -> None:
         self._send(branch.request.build(), branch.destination)
+        if branch.destination.protocol != "udp":
+            return  # the connection repeats what is lost
         loop = asyncio.get_running_loop()
         branch.timers.append(loop.call_later(wait, self._retransmit, branch, min(wait * 2, T2)))
 
@@ -137,9 +140,7 @@ class Transactions:
             transaction.local = True
             self._failed(transaction, branch, response)
 
-    def forward_own(
-        self, request: sip.Message, to: Address, answered: Callable[[int], None]
-    ) -> None:
+    def forward_own(self, request: sip.Message, to: Peer, answered: Callable[[int], None]) -> None:
         """Send a request of the proxy itself; `answered` gets the final status, 408 for silence."""
         branch = Branch(request, to)
         key = (request.branch, request.method)
@@ -168,6 +169,8 @@ class Transactions:
         vias = response.get_all("Via")[1:]
         upstream = response.copy()
         upstream.replace_list("Via", vias)
+        if response.status > 100 and branch.final is None:
+            self._on_reply(transaction, upstream)
         if response.status < 200:
             self._provisional(transaction, branch, upstream)
         elif response.status < 300:
@@ -214,10 +217,10 @@ class Transactions:
         """The hop's own ACK for a negative answer to INVITE."""
         self._send(_derived(branch, "ACK", response.get("To")).build(), branch.destination)
 
-    def cancel(self, transaction: Transaction, request: sip.Message, source: Address) -> None:
+    def cancel(self, transaction: Transaction, request: sip.Message, source: Peer) -> None:
         """Answer a CANCEL and pass it on to the branch in flight."""
         ok = sip.respond(request, 200, "canceling", to_tag=sip.new_tag())
-        self._send(ok.build(), sip.reply_address(request, source))
+        self._send(ok.build(), reply_peer(request, source))
         transaction.cancelled = True
         if transaction.branches and transaction.branch.answered and not transaction.done:
             self._cancel_branch(transaction.branch)
@@ -226,6 +229,14 @@ class Transactions:
         if branch.final is None:
             cancel = _derived(branch, "CANCEL", branch.request.get("To"))
             self._send(cancel.build(), branch.destination)
+
+
+def reply_peer(request: sip.Message, source: Peer) -> Peer:
+    """Where a response goes: back over the connection, or by UDP where the Via says."""
+    if source.protocol != "udp":
+        return source
+    host, port = sip.reply_address(request, (source.host, source.port))[:2]
+    return source._replace(host=host, port=port)
 
 
 def _derived(branch: Branch, method: str, to: str) -> sip.Message:

@@ -1,0 +1,41 @@
+"""Which class of the twin is which module of OpenSIPS."""
+
+from collections.abc import Callable
+from typing import Any
+
+from clusterer import Cluster
+from dialogs import Dialogs
+from dialplan import Dialplan
+from domain import Domains
+from drouting import Routing
+from engine import Engine
+from functions import Core
+from limits import Cache, Pike, RateLimit
+from loadbalancer import LoadBalancer
+from registrant import Registrant, TcpManagement
+from rtpengine import Rtpengine
+from tls import Tls
+
+OWNERS: dict[str, Callable[[Engine], Any]] = {
+    "dialog": Dialogs,
+    "pike": Pike,
+    "ratelimit": RateLimit,
+    "cachedb_local": Cache,
+    "clusterer": Cluster,
+    "dialplan": Dialplan,
+    "domain": Domains,
+    "drouting": Routing,
+    "load_balancer": LoadBalancer,
+    "rtpengine": Rtpengine,
+    "tcp_mgm": TcpManagement,
+    "tls_mgm": Tls,
+    "uac_registrant": Registrant,
+}
+
+
+def load(engine: Engine) -> None:
+    """Make the loaded modules' classes; what one cannot start with is a StartError."""
+    engine.features["core"] = Core(engine)
+    for module in engine.config.modules:
+        if made := OWNERS.get(module):
+            engine.features[module] = made(engine)
