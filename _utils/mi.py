@@ -167,7 +167,8 @@ def pipe_path(path: str) -> Path:
 
 def _ask_pipe(command: str, params: dict[str, Any] | None, path: str, deadline: float) -> Any:
     number, pipe = secrets.randbelow(2**31), pipe_path(path)
-    own = pipe.parent / f".mi-{os.getpid()}-{secrets.token_hex(4)}"
+    # mi_fifo refuses a name with a dot in it.
+    own = pipe.parent / f"mi-{os.getpid()}-{secrets.token_hex(4)}"
     request = _request(command, params, number)
     try:
         os.mkfifo(own)
