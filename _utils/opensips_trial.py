@@ -30,11 +30,11 @@ OUTPUT = 200_000
 _REMOTE = re.compile(rb'("db_url"\s*,\s*|db_default_url\s*=\s*)"(?!text:|sqlite:)\w+://[^"\n]*"')
 
 
-def check(binary: str, path: str) -> tuple[bool, str]:
+def check(binary: str, path: str, memory: dict[str, int] | None = None) -> tuple[bool, str]:
     """Return whether ``binary -C`` takes the tree at ``path``, and all it says."""
     try:
         done = subprocess.run(
-            [binary, "-C", "-f", f"{path}/opensips.cfg"],
+            [binary, "-C", "-f", f"{path}/opensips.cfg", *_sizes(memory)],
             capture_output=True,
             timeout=CHECK_SECONDS,
             cwd="/",
@@ -45,16 +45,24 @@ def check(binary: str, path: str) -> tuple[bool, str]:
 
 
 def boot(
-    binary: str, path: str, *, live: str, run: str, var: str, mi_socket: str
+    binary: str,
+    path: str,
+    memory: dict[str, int] | None = None,
+    *,
+    live: str,
+    run: str,
+    var: str,
+    mi_socket: str,
 ) -> tuple[bool, str]:
     """Start the tree at ``path`` as if it were at ``live``; return whether it stays up, and words.
 
-    ``run`` and ``var`` are the directories of its sockets and its database. Raises ``OSError``
+    ``memory`` is what its unit gives it, MiB ``shared`` and ``private``; ``run`` and ``var`` are
+    the directories of its sockets and its database. Raises ``OSError``
     when no trial can be made here.
     """
     apart = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]
     wanted = {"binary": binary, "path": path, "live": live, "run": run, "var": var,
-              "mi_socket": mi_socket}  # fmt: skip
+              "mi_socket": mi_socket, "sizes": _sizes(memory)}  # fmt: skip
     try:
         wanted["addresses"] = _own_addresses()
         with _mount_points(live, run, var), tempfile.TemporaryDirectory(prefix="opensips.") as root:
@@ -72,6 +80,12 @@ def boot(
     if up is None:
         raise OSError(f"trial boot: could not be made ({said}); it needs root and util-linux")
     return bool(up), str(said)
+
+
+def _sizes(memory: dict[str, int] | None) -> list[str]:
+    """Return what the unit passes: 10,000 destinations do not fit into the daemon's own 32 MiB."""
+    options = {"shared": "-m", "private": "-M"}
+    return [word for key in memory or {} for word in (options[key], str(memory[key]))]
 
 
 @contextlib.contextmanager
@@ -148,7 +162,7 @@ def _trial(wanted: dict, root: Path) -> tuple[bool, str]:
     start.write_text(f'include_file "{wanted["live"]}/opensips.cfg"\nstderror_enabled=yes\n')
     with (root / "console").open("wb") as console:
         daemon = subprocess.Popen(
-            [wanted["binary"], "-F", "-f", str(start), "-P", str(root / "pid")],
+            [wanted["binary"], "-F", "-f", str(start), "-P", str(root / "pid"), *wanted["sizes"]],
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,
