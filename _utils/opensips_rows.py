@@ -38,6 +38,9 @@ def _all(context: dict, read: Callable[[str], bytes]) -> dict[str, list[dict]]:
         found["dr_carriers"] = _carriers(context)
         found["dr_rules"] = _rules(context)
         found["dr_groups"] = []
+    servers = [one for one in (context.get("tls") or {}).values() if _is_server(one)]
+    if not servers and {one["proto"] for one in context.get("sockets") or ()} & {"tls", "wss"}:
+        raise ValueError("pillar opensips:sockets: tls and wss need a domain of opensips:tls")
     if context.get("tls"):
         found["tls_mgm"] = _tls(context, read)
     if context.get("rtpengine"):
@@ -47,6 +50,8 @@ def _all(context: dict, read: Callable[[str], bytes]) -> dict[str, list[dict]]:
             for socket in sockets
         ]
     if (context.get("cluster") or {}).get("nodes"):
+        if context["node"]["name"] not in context["cluster"]["nodes"]:
+            raise ValueError("pillar opensips:cluster:nodes lacks this node")
         found["clusterer"] = _cluster(context["cluster"])
         found["clusterer_bridge"] = []
     if context.get("fraud"):
@@ -195,7 +200,7 @@ def _tls(context: dict, read: Callable[[str], bytes]) -> list[dict]:
                 f"pillar opensips:tls:{name}:certificate is none of pillar certificates"
             )
         directory = certificates[domain["certificate"]]
-        server = domain.get("side", "server") == "server"
+        server = _is_server(domain)
         verify = domain.get("verify", not server)
         made.append(
             {
@@ -214,6 +219,10 @@ def _tls(context: dict, read: Callable[[str], bytes]) -> list[dict]:
             }
         )
     return made
+
+
+def _is_server(domain: dict) -> bool:
+    return domain.get("side", "server") == "server"
 
 
 def _pem(read: Callable[[str], bytes], path: str, domain: str) -> str:
@@ -269,7 +278,10 @@ def _attributes(*words: str, **values: int | None) -> str | None:
 
 
 def _by_number(mapping: dict | None) -> list[tuple[str, list]]:
-    return sorted((mapping or {}).items(), key=lambda item: int(item[0]))
+    items = (mapping or {}).items()
+    if not all(str(number).isdecimal() for number, _ in items):
+        raise TypeError
+    return sorted(items, key=lambda item: int(item[0]))
 
 
 def _read(path: str) -> bytes:
