@@ -122,6 +122,7 @@ class Proxy(Place):
         root.mkdir(exist_ok=True)
         self.flavour, self.run = flavour, root / "run"
         self.run.mkdir()
+        (root / "var").mkdir()
         real = shutil.which("opensips")
         if flavour == "real" and real:
             opensips["module_path"] = modules_of(real)
@@ -148,6 +149,7 @@ class Proxy(Place):
             self.pidfile,
             conf_dir=str(conf),
             state_dir=str(root / "voice"),
+            var_dir=str(root / "var"),
             mi_socket=str(self.run / "opensips_mi.sock"),
             pidfile=str(self.pidfile),
             user=self._me,
