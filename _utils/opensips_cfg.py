@@ -62,7 +62,6 @@ _SOCKET = re.compile(
 )
 _ROUTE_INCLUDE = re.compile(r'include_file "routes\.d/[^"]*"')
 _URL_PASSWORD = re.compile(r"(\w+://[^:/@\s\"]*:)[^@\s\"]+@")
-_MEMORY = re.compile(r"^(S_MEMORY|P_MEMORY)=(\d+)\s*$", re.MULTILINE)
 _FIELD = re.compile(r"(?<!\\):")
 
 
@@ -146,13 +145,6 @@ def driver(tree: dict[str, bytes]) -> str:
         b'"sqlite:' in content for path, content in tree.items() if path.startswith("conf.d/")
     )
     return "sqlite" if named else "text"
-
-
-def memory(defaults: bytes) -> list[str]:
-    """Return the options that give a start its memory, from the text of /etc/default/opensips."""
-    found = dict(_MEMORY.findall(defaults.decode("utf-8", "replace")))
-    flags = (("-m", "S_MEMORY"), ("-M", "P_MEMORY"))
-    return [word for flag, name in flags if name in found for word in (flag, found[name])]
 
 
 def masked(text: str) -> str:

@@ -33,7 +33,7 @@ _REMOTE = re.compile(rb'("db_url"\s*,\s*|db_default_url\s*=\s*)"(?!text:|sqlite:
 def check(binary: str, path: str, memory: dict[str, int] | None = None) -> tuple[bool, str]:
     """Return whether ``binary -C`` takes the tree at ``path``, and all it says.
 
-    ``options`` are those of a start: what fits in the memory it is given.
+    ``memory`` is what a start gives it, MiB ``shared`` and ``private``.
     """
     try:
         done = subprocess.run(

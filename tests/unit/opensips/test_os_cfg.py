@@ -175,18 +175,6 @@ def test_destinations_by_set():
     }
 
 
-@pytest.mark.parametrize(
-    ("text", "options"),
-    [
-        (b"RUN_OPENSIPS=yes\nS_MEMORY=64\nP_MEMORY=4\n", ["-m", "64", "-M", "4"]),
-        (b"P_MEMORY=4\n#S_MEMORY=9\n", ["-M", "4"]),
-        (b"S_MEMORY=lots", []),
-    ],
-)
-def test_memory_of_a_start(text, options):
-    assert opensips_cfg.memory(text) == options
-
-
 def test_sockets_for_the_trial_boot():
     assert opensips_cfg.sockets(TREE) == [("10.77.0.11", 5060)]
     tree = {
