@@ -58,7 +58,9 @@ class Engine:
         self._load_modules()
         if not config.listens:
             raise StartError("ERROR:core:main: no socket to listen on")
-        self.transports = Transports(config.listens, self.received, self.features.get("tls_mgm"))
+        self.transports = Transports(
+            config.listens, self.received, self._unsent, self.features.get("tls_mgm")
+        )
 
     @property
     def own(self) -> tuple[str, int]:
@@ -158,6 +160,11 @@ class Engine:
             self.counters["core:bad_msg_hdr"] += 1
             self.log.warning("message from %s ignored: %s", peer.host, err)
 
+    def _unsent(self, data: bytes) -> None:
+        message = sip.parse(data)
+        if message.is_request:
+            self.transactions.unsent(message)
+
     def _request(self, request: sip.Message, source: Peer) -> None:
         sip.stamp_via(request, (source.host, source.port))
         self.script.run(Context(request, source))
@@ -180,8 +187,6 @@ class Engine:
             protocol = protocol_of(uri)
         except ValueError:
             return None
-        if not self.transports.can_reach(protocol):
-            return None
         if protocol == "tls" and not re.search(rf"{re.escape(host)}:\d", uri):
             port = 5061
         local = context.source.local if context.source.protocol == protocol else -1
@@ -199,6 +204,11 @@ class Engine:
         to = self.target(context)
         if to is None:
             return False
+        if not self.transports.can_reach(to.protocol):
+            self.log.error("ERROR:tm:update_uac_dst: no socket for %s", to.protocol)
+            if request.method != "ACK":
+                self.features["core"].do_send_reply(context, 500, "Server error occurred (7/TM)")
+            return True  # as measured: the answer is given, so the script need not
         if request.method == "ACK":
             out = request.copy()
             out.insert("Via", self.via(to))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from auth import Auth, AuthDb
 from clusterer import Cluster
 from dialogs import Dialogs
 from dialplan import Dialplan
@@ -13,6 +14,7 @@ from functions import Core
 from limits import Cache, Pike, RateLimit
 from loadbalancer import LoadBalancer
 from registrant import Registrant, TcpManagement
+from registrar import NatHelper, Registrar
 from rtpengine import Rtpengine
 from tls import Tls
 
@@ -21,6 +23,10 @@ OWNERS: dict[str, Callable[[Engine], Any]] = {
     "pike": Pike,
     "ratelimit": RateLimit,
     "cachedb_local": Cache,
+    "auth": Auth,
+    "auth_db": AuthDb,
+    "nathelper": NatHelper,
+    "registrar": Registrar,
     "clusterer": Cluster,
     "dialplan": Dialplan,
     "domain": Domains,

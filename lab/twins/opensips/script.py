@@ -187,7 +187,7 @@ class _Run:
             case "break":
                 raise LoopBreak
             case "xlog" | "log" | "xdbg":
-                return self._log(call)
+                result = self._log(call)
             case "route":
                 result = self._route(call)
             case _:

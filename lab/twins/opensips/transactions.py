@@ -213,6 +213,18 @@ class Transactions:
             self._on_final(transaction, upstream)
             self.reply(transaction, upstream)
 
+    def unsent(self, request: sip.Message) -> None:
+        """Tell the caller that there is nobody to connect to; no failure route is asked."""
+        transaction, branch = self._clients.get((request.branch, request.method), (None, None))
+        if transaction and branch and branch.final is None and not transaction.done:
+            branch.stop()
+            transaction.local = True
+            refusal = sip.respond(transaction.request, 477, "Send failed (477/TM)",
+                                  to_tag=sip.new_tag())  # fmt: skip
+            branch.final = refusal
+            self._on_final(transaction, refusal)
+            self.reply(transaction, refusal)
+
     def _acknowledge(self, branch: Branch, response: sip.Message) -> None:
         """The hop's own ACK for a negative answer to INVITE."""
         self._send(_derived(branch, "ACK", response.get("To")).build(), branch.destination)

@@ -19,9 +19,11 @@ class Transports:
     """Opens the sockets and knows the connection to each peer."""
 
     def __init__(
-        self, listens: list[Listen], received: Callable[[bytes, Peer], None], tls: Any = None
-    ) -> None:
+        self, listens: list[Listen], received: Callable[[bytes, Peer], None],
+        unsent: Callable[[bytes], None], tls: Any = None,
+    ) -> None:  # fmt: skip
         self.listens, self._received, self._tls = listens, received, tls
+        self._unsent = unsent
         self._log = logging.getLogger("opensips")
         self._udp: dict[int, asyncio.DatagramTransport] = {}
         self._servers: list[Any] = []
@@ -96,6 +98,7 @@ class Transports:
         except (OSError, TimeoutError) as err:
             self._log.error("ERROR:proto_%s: connect to %s:%d failed: %s", peer.protocol,
                             peer.host, peer.port, err)  # fmt: skip
+            self._unsent(data)
             return
         writer.write(data)
         await self._serve(reader, writer, peer)
