@@ -400,13 +400,27 @@ class Parser:
     def _check_arguments(self) -> None:
         for call, function in self._calls:
             for number, given in enumerate(call.arguments, start=1):
-                wrong = _mismatch(function.parameters[number - 1], given)
-                if wrong:
+                told = self._wrong(function.parameters[number - 1], given, number)
+                if told:
                     raise ConfigError(
-                        f"ERROR:core:check_cmd: Param [{number}] expected to be {wrong}\n"
+                        f"{told}\n"
                         f"ERROR:core:check_actions: check failed for function <{call.name}>,"
                         f" {call.place}\nERROR:core:main: bad function call in config file"
                     )
+
+    def _wrong(
+        self, parameter: Parameter, given: "str | int | Variable | None", number: int
+    ) -> str:
+        """What the real one says of an argument, empty when it is right."""
+        if wrong := _mismatch(parameter, given):
+            return f"ERROR:core:check_cmd: Param [{number}] expected to be {wrong}"
+        if isinstance(given, str) and parameter.expanded:
+            try:
+                pv.parse_format(given, self.config.modules)
+            except ValueError as err:
+                told = f"Failed to parse formatted string in param [{number}]"
+                return f"{err}\nERROR:core:check_cmd: {told}"
+        return ""
 
     def _check_sockets(self) -> None:
         for one in self.config.listens:

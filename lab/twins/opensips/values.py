@@ -130,7 +130,7 @@ class Values:
     @staticmethod
     def _indexed(values: list[Cell], index: str) -> Cell:
         if index == "*":
-            return ",".join(str(value) for value in values) if values else None
+            return ", ".join(str(value) for value in values) if values else None
         return values[int(index or 0)] if values else None
 
     def write(self, variable: Variable, value: Cell, *, replace: bool = False) -> None:
