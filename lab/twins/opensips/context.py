@@ -40,6 +40,7 @@ class Context:
     destination: str = ""  # $du
     failure_route: str = ""
     reply_route: str = ""
+    branch_route: str = ""
     is_dialog: bool = False
     record_route: bool = False
     relayed: bool = False

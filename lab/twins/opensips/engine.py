@@ -237,6 +237,10 @@ class Engine:
         self.counters["tm:UAS_transactions"] += 1
         self.counters["core:fwd_requests"] += 1
         out = request.copy()
+        if context.branch_route:
+            branch = Context(out, context.source, transaction, avps=context.avps)
+            branch.flags, branch.branch_flags = context.flags, context.branch_flags
+            self.script.run(branch, "branch_route", context.branch_route)
         if context.record_route:
             self._record_route(out, context.source, to)
         self.transactions.forward(transaction, out, to)
@@ -279,6 +283,7 @@ class Engine:
             context.record_route, context.is_dialog = first.record_route, first.is_dialog
             context.profiles, context.values = first.profiles, first.values
             context.user, context.realm = first.user, first.realm
+            context.reply_route, context.branch_route = first.reply_route, first.branch_route
             context.original_uri = first.original_uri or transaction.request.uri
         return context
 
@@ -301,6 +306,8 @@ class Engine:
         self.counters[f"tm:{response.status // 100}xx_transactions"] += 1
         call_id = transaction.request.call_id
         dialog = self.features.get("dialog")
+        if accounting := self.features.get("acc"):
+            accounting.final(transaction, response)
         if transaction.method == "INVITE" and response.status < 300:
             if transaction.context and transaction.context.is_dialog:
                 self.dialogs[call_id] = transaction.request.from_tag

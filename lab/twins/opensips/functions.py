@@ -183,6 +183,10 @@ class Core:
         context.reply_route = name
         return 1
 
+    def do_t_on_branch(self, context: Context, name: str) -> int:
+        context.branch_route = name
+        return 1
+
     def do_t_was_cancelled(self, context: Context) -> int:
         return 1 if context.transaction and context.transaction.cancelled else -1
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from acc import Accounting
 from auth import Auth, AuthDb
 from clusterer import Cluster
 from dialogs import Dialogs
@@ -19,6 +20,7 @@ from rtpengine import Rtpengine
 from tls import Tls
 
 OWNERS: dict[str, Callable[[Engine], Any]] = {
+    "acc": Accounting,
     "dialog": Dialogs,
     "pike": Pike,
     "ratelimit": RateLimit,
