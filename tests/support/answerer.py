@@ -16,19 +16,22 @@ SILENT = 0
 class Answerer:
     """Answers INVITE with `status` (`SILENT`: not at all), everything else with 200."""
 
-    def __init__(self, port: int, status: int = 200) -> None:
-        self.status = status
+    def __init__(self, port: int, status: int = 200, address: str = "127.0.0.1") -> None:
+        self.status, self.address = status, address
+        self.options = 200  # the answer to a ping
+        self.sdp = b""  # what an accepted INVITE is answered with
         self.requests: list[sip.Message] = []
         self.heard = threading.Condition()
+        self._caller: tuple[str, int] = ("", 0)  # who asked last
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", port))
+        self._socket.bind((address, port))
         self.port = port
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            self._socket.sendto(b"end", ("127.0.0.1", self.port))
+            self._socket.sendto(b"end", (self.address, self.port))
         self._thread.join(5)
         self._socket.close()
 
@@ -40,6 +43,7 @@ class Answerer:
             request = sip.parse(data)
             if not request.is_request:
                 continue
+            self._caller = source
             with self.heard:
                 self.requests.append(request)
                 self.heard.notify_all()
@@ -50,14 +54,24 @@ class Answerer:
         if request.method == "ACK":
             return []
         if request.method != "INVITE":
-            return [sip.respond(request, 200, "OK", to_tag=request.to_tag or "answerer")]
+            status = self.options if request.method == "OPTIONS" else 200
+            return [sip.respond(request, status, "OK", to_tag=request.to_tag or "answerer")]
         if self.status == SILENT:
             return []
         final = sip.respond(request, self.status, "As Told", to_tag=f"tag{self.port}")
         if self.status == 180:
             return [final]
-        final.add("Contact", f"<sip:answerer@127.0.0.1:{self.port}>")
+        final.add("Contact", f"<sip:answerer@{self.address}:{self.port}>")
+        if self.sdp and self.status == 200:
+            final.add("Content-Type", "application/sdp")
+            final.body = self.sdp
         return [final]
+
+    def finish(self, status: int) -> None:
+        """Answer the INVITE that rings."""
+        request = self.wait_for("INVITE")
+        final = sip.respond(request, status, "As Told", to_tag=f"tag{self.port}")
+        self._socket.sendto(final.build(), self._caller)
 
     def methods(self) -> list[str]:
         """What came, without the proxy's own pings."""

@@ -30,11 +30,19 @@ class Phone:
     """Calls from its own loopback port; what it is sent unasked waits in `inbox`."""
 
     transport = "UDP"
+    address = "127.0.0.1"
 
-    def __init__(self, server: tuple[str, int], *, through_proxy: bool = False) -> None:
-        self.server, self._through_proxy = server, through_proxy
+    def __init__(
+        self,
+        server: tuple[str, int],
+        *,
+        through_proxy: bool = False,
+        address: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self.server, self._through_proxy, self.address = server, through_proxy, address
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket.bind((address, port))
         self.port = self._socket.getsockname()[1]
         self.inbox: list[sip.Message] = []
 
@@ -85,15 +93,15 @@ class Phone:
         """A request outside of any dialog."""
         host, port = self.server
         message = sip.Message(method=method, uri=f"sip:{user}@{host}:{port}")
-        sent_by = f"127.0.0.1:{self.port};rport;branch={sip.new_branch()}"
+        sent_by = f"{self.address}:{self.port};rport;branch={sip.new_branch()}"
         message.add("Via", f"SIP/2.0/{self.transport} {sent_by}")
         message.add("Max-Forwards", "70")
-        message.add("From", f"<sip:caller@127.0.0.1:{self.port}>;tag={sip.new_tag()}")
+        message.add("From", f"<sip:caller@{self.address}:{self.port}>;tag={sip.new_tag()}")
         message.add("To", f"<sip:{user}@{host}>")
         message.add("Call-ID", sip.new_branch())
         message.add("CSeq", f"1 {method}")
         over = "" if self.transport == "UDP" else f";transport={self.transport.lower()}"
-        message.add("Contact", f"<sip:caller@127.0.0.1:{self.port}{over}>")
+        message.add("Contact", f"<sip:caller@{self.address}:{self.port}{over}>")
         for name, value in headers.items():
             message.set(name.replace("_", "-"), value)
         if method == "INVITE":
@@ -225,11 +233,11 @@ class TlsPhone(Phone):
 
     transport = "TLS"
 
-    def __init__(self, server: tuple[str, int]) -> None:
+    def __init__(self, server: tuple[str, int], seconds: float = 5.0) -> None:
         self.server, self._through_proxy = server, False
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        plain = socket.create_connection(server, 5)
+        plain = socket.create_connection(server, seconds)
         try:
             self._socket = context.wrap_socket(plain)
         except OSError:
@@ -252,9 +260,12 @@ class TlsPhone(Phone):
         while (whole := sip.cut(self._buffer)) is None:
             self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
             try:
-                self._buffer += self._socket.recv(65_535)
+                data = self._socket.recv(65_535)
             except TimeoutError:
                 return None
+            if not data:
+                raise ConnectionResetError("the connection was closed")
+            self._buffer += data
         message = sip.parse(whole)
         if message.is_request and message.method != "ACK":
             self.send(sip.respond(message, 200, "OK"))
