@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import os
 import re
 import time
@@ -37,10 +38,8 @@ LIBRARIES, MODULE_PATH = (
     "/usr/lib",
     "*-linux-gnu/opensips/modules",
 )  # where Debian's packages have them
-SYSTEM_FILES = (
-    "/etc/systemd/system/opensips.service.d/guardian.conf",
-    "/etc/default/opensips",
-)
+DEFAULTS_FILE = "/etc/default/opensips"
+SYSTEM_FILES = ("/etc/systemd/system/opensips.service.d/guardian.conf", DEFAULTS_FILE)
 START_SECONDS = 20.0
 # reload_routes leaks private memory in every process: so many in one life, then a restart is due.
 MOST_ROUTE_RELOADS = 50
@@ -754,8 +753,8 @@ def set_draining(draining):
         after = _draining()
         if after != bool(wanted):
             raise CommandExecutionError("shv_set draining had no effect")
+        stand(bool(wanted))  # before the socket, whose unit looks there
         told = ["shv_get", *_turn_health(not wanted), *(_give_tags() if wanted else [])]
-        stand(bool(wanted))
     return {
         "result": True,
         "action": f"shv_set draining {wanted}",
@@ -891,12 +890,13 @@ def reapply_withdrawn():
     return [uri for _, uri in astray]
 
 
-def config_check(path=None, boot=True):
+def config_check(path=None, boot=True, memory=None):
     """
     Let OpenSIPS itself check a configuration: ``-C``, then a trial boot that reaches nobody.
 
     ``-C`` misses undefined routes, missing drivers and tables, addresses that are not ours, so a
-    boot follows in a network of its own. Returns ``{"result", "problems"}``.
+    boot follows in a network of its own. ``memory`` is ``{"shared", "private"}`` in MiB; without
+    it what /etc/default/opensips says. Returns ``{"result", "problems"}``.
 
     CLI Example:
 
@@ -906,17 +906,18 @@ def config_check(path=None, boot=True):
         salt '*sip*' opensips.config_check /etc/.opensips.previous
     """
     path = path or _opt("conf_dir")
-    tree = _tree(path)
-    roots = (path, _opt("conf_dir"))
+    memory = memory or _memory()
+    tree, roots = _tree(path), (path, _opt("conf_dir"))
     found = _util("opensips_lint.problems", tree)
     if found:
         return {"result": False, "problems": found}
-    good, said = _util("opensips_trial.check", _opt("binary"), path)
+    good, said = _util("opensips_trial.check", _opt("binary"), path, memory)
     if good and boot:
         good, said = _util(
             "opensips_trial.boot",
             _opt("binary"),
             path,
+            memory,
             live=_opt("conf_dir"),
             run=str(Path(_opt("mi_socket")).parent),
             var=_opt("var_dir"),
@@ -1020,7 +1021,8 @@ def configure(source, context, name=None, test=False):
     """
     rendered = _render(source, context)
     with _lock("opensips.configure", needed=not test):
-        return _util("reconcile.of", _Daemon(name)).configure(rendered, test)
+        daemon = _Daemon(name, context.get("memory"))
+        return _util("reconcile.of", daemon).configure(rendered, test)
 
 
 def rows(table):
@@ -1128,8 +1130,9 @@ class _Daemon:
 
     name = "opensips"
 
-    def __init__(self, conf_dir=None):
+    def __init__(self, conf_dir=None, memory=None):
         self.conf_dir = conf_dir or _opt("conf_dir")
+        self.memory = memory
         self.state_dir = _opt("state_dir")
         self.system_root = _opt("system_root")
         self.owner = {"owner": _opt("user"), "group": _opt("group")}
@@ -1150,7 +1153,7 @@ class _Daemon:
             return [] if __opts__["test"] else [f"{_opt('binary')} is not installed"]
         staged = _util("staged.stage", self.conf_dir, tree, **self.owner)
         try:
-            return config_check(staged)["problems"]
+            return config_check(staged, memory=self.memory)["problems"]
         finally:
             _util("staged.discard", self.conf_dir)
 
@@ -1230,16 +1233,19 @@ class _Daemon:
         return draining + [f"ds_set_state i {uri}" for uri in sorted(_withdrawn_uris())]
 
     def strayed(self):
-        draining = []
         if __salt__["voice.drained_mark"]():
-            draining = [] if _draining() else ["draining"]
-            draining += [f"stop {HEALTH_SOCKET}"] if _health() else []
-            draining += [f"give {tag} to node {peer}" for tag, peer in _takers().items() if peer]
-        return draining + [f"ds_set_state i {uri}" for _, uri in _astray()]
+            found = [] if _draining() else ["draining"]
+            found += [f"stop {HEALTH_SOCKET}"] if _health() else []
+            found += [f"give {tag} to node {peer}" for tag, peer in _takers().items() if peer]
+        else:
+            found = [f"start {HEALTH_SOCKET}"] if _health() is False else []
+        return found + [f"ds_set_state i {uri}" for _, uri in _astray()]
 
     def keep_out(self):
         if __salt__["voice.drained_mark"]():
             set_draining(True)
+        else:
+            _turn_health(True)
         reapply_withdrawn()
 
 
@@ -1678,8 +1684,23 @@ def _draining():
     return str(_mi("shv_get", {"name": "draining"})["VAR"]["value"]) == "1"
 
 
+def _memory():
+    """Return the memory that a start gives the daemon, as /etc/default/opensips has it."""
+    try:
+        text = Path(_opt("system_root") + DEFAULTS_FILE).read_text()
+    except OSError:
+        return {}
+    found = dict(re.findall(r"^([SP])_MEMORY=(\d+)$", text, re.MULTILINE))
+    names = {"S": "shared", "P": "private"}
+    return {names[key]: int(size) for key, size in found.items()}
+
+
 def _pinged():
-    """How many transactions the proxy's own pings may hold at a time."""
+    """How many transactions the proxy's own pings may hold at a time.
+
+    One lingers for five seconds after its answer, tm's wt_timer, and a silent one waits before
+    that: three destinations pinged every second hold up to 21 (measured on 3.4.18).
+    """
     destinations = sum(
         row["state"] != "Inactive" for rows in dispatcher_list().values() for row in rows
     )
@@ -1687,7 +1708,15 @@ def _pinged():
         gateways = (Path(_opt("conf_dir")) / "dbtext/dr_gateways").read_bytes().count(b"\n") - 1
     except OSError:
         gateways = 0
-    return destinations + gateways
+    said = b"".join(content for name, content in _tree().items() if name.startswith("conf.d/"))
+
+    def told(pattern, otherwise):
+        found = re.search(pattern, said)
+        return int(found[1]) if found else otherwise
+
+    lingers = told(rb'"tm", *"fr_timeout", *(\d+)', 5) + told(rb'"tm", *"wt_timer", *(\d+)', 5)
+    every = max(1, told(rb'"dispatcher", *"ds_ping_interval", *(\d+)', lingers))
+    return (destinations + gateways) * math.ceil(lingers / every)
 
 
 def _state_of(set_id, uri):

@@ -28,7 +28,21 @@ def _pid():
     return pid
 
 
+def _socket(name, opened):
+    """A socket unit, which is a file here."""
+    _log(f"{'start' if opened else 'stop'}-{name}")
+    path = Path(__opts__["root_dir"]) / name
+    path.touch() if opened else path.unlink(missing_ok=True)
+    return True
+
+
+def status(name):
+    return (Path(__opts__["root_dir"]) / name).exists()
+
+
 def start(name):
+    if name.endswith(".socket"):
+        return _socket(name, opened=True)
     _log("start")
     root = Path(__opts__["root_dir"])
     if (root / "unstartable").exists():
@@ -39,6 +53,8 @@ def start(name):
 
 
 def stop(name):
+    if name.endswith(".socket"):
+        return _socket(name, opened=False)
     _log("stop")
     pid = _pid()
     if pid is None:
