@@ -18,6 +18,7 @@ from tests.functional.opensips.conftest import Node
 
 ROUNDS = 5
 ROWS = 10_000
+MEMORY = {"shared": 512, "private": 16}  # MiB, as pillar's defaults
 
 
 def context_of(node: Node, rows: int) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def context_of(node: Node, rows: int) -> dict[str, Any]:
         context["dispatcher"][str(1 + n // 250)].append(
             {"node": f"pbx-{n:05}", "uri": uri, "weight": 1}
         )
-    context["memory"] = {"shared": 512, "private": 32}
+    context["memory"] = MEMORY
     # 10,000 pings every few seconds are no part of what is measured.
     context["ping"] = {**context["ping"], "interval": 300}
     return context
@@ -86,6 +87,10 @@ def measure(flavour: str = "twin", rounds: int = ROUNDS, rows: int = ROWS) -> di
         root = Path(directory)
         (root / "pillar").mkdir()
         node = Node(root, flavour)
+        node.caller.opts["test.daemon"] += [
+            *("-m", str(MEMORY["shared"])),
+            *("-M", str(MEMORY["private"])),
+        ]
         os.environ["PATH"] = f"{root / 'bin'}:{os.environ['PATH']}"
         try:
             return {"rows": rows, **_one(node, context_of(node, rows), rounds)}
