@@ -84,10 +84,10 @@ class Minion:
         return log.read_text().split() if log.exists() else []
 
     def close(self) -> None:
-        try:
-            pid = int(self._pidfile.read_text())
-            os.kill(pid, signal.SIGKILL)
-        except (OSError, ValueError):
-            return
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)
+        """End all that runs from this directory: a main process that is killed leaves workers."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if any(word.startswith(f"{self.root}/") for word in words[1:]):
+                    os.kill(int(process.name), signal.SIGKILL)
+                    os.waitpid(int(process.name), 0)
