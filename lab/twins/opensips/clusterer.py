@@ -53,8 +53,7 @@ class Cluster:
         key = _tag(tag)
         if key[1] not in {int(row["cluster_id"]) for row in self._rows}:
             raise MiError(404, "Cluster ID not found")
-        if key in self._tags:  # one that nobody has is OK, too, and changes nothing
-            self._tags[key] = "active"
+        self._tags[key] = "active"  # also one that nobody has
         return "OK"
 
     def mi_cluster_send_mi(

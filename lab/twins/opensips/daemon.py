@@ -37,6 +37,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _check_pid_file(file: Path | None) -> None:
+    """StartError when the process of the pid file runs."""
+    text = file.read_text().strip() if file and file.exists() else ""
+    if text.isdecimal() and Path(f"/proc/{text}").exists():
+        raise StartError(f"CRITICAL:core:daemonize: running process found in the pid file {file}")
+
+
 async def _serve(config: Config, options: argparse.Namespace) -> None:
     engine = Engine(config)
     engine.script = script = Script(engine, config)
@@ -96,6 +103,7 @@ def main(arguments: list[str]) -> int:
             print("NOTICE:core:main: config file ok, exiting...", file=sys.stderr)
             return 0
         check(config)
+        _check_pid_file(options.pid_file)
         asyncio.run(_serve(config, options))
     except ConfigError as err:
         print(err, file=sys.stderr)

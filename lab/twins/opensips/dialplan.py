@@ -1,4 +1,4 @@
-"""dialplan: numbers translated by rules; one broken rule empties the whole plan at a reload."""
+"""dialplan: numbers translated by rules; a broken rule is passed over without a word to MI."""
 
 import re
 from typing import Any
@@ -28,8 +28,7 @@ class Dialplan:
                     re.compile(expression)
             except re.error as err:
                 self._engine.log.error("ERROR:dialplan:build_rule: %s", err)
-                rules = {}
-                break
+                continue
             if row["disabled"] in ("0", ""):
                 rules.setdefault(int(row["dpid"]), []).append(row)
         self._rules = rules
@@ -60,7 +59,7 @@ class Dialplan:
         try:
             self._load()
         except TableError:
-            raise MiError(500, "Server error") from None
+            raise MiError(-32000, "Server error") from None
         return "OK"
 
     def mi_dp_translate(self, dpid: int, input: str, partition: str | None = None) -> Any:

@@ -15,11 +15,13 @@ from typing import Any
 
 from cfglexer import ConfigError
 from cfgparse import parse
+from context import StartError
 from dispatcher import LETTERS
 from engine import Engine
 from errors import MiError, TableError
 from mi_names import COMMANDS, NAMES_4, WITHOUT_ALIAS
 from script import Script
+from start import check, check_able
 
 _MAX_BYTES = 65_536
 _MAX_ANSWER = 65_457  # of a datagram; what is longer is answered with no JSON
@@ -193,7 +195,9 @@ class Management(asyncio.DatagramProtocol):
         """Swap the routes; modules, params and sockets that changed too are silently ignored."""
         try:
             config = parse(self._file)
-        except ConfigError as err:
+            check(config)
+            check_able(self._engine, Script(self._engine, config))
+        except (ConfigError, StartError) as err:
             self._log.error("%s", err)
             raise MiError(500, "reload failed") from None
         self._engine.config.routes = config.routes
@@ -260,7 +264,7 @@ class Management(asyncio.DatagramProtocol):
             self._engine.reload_addresses()
         except TableError as err:
             self._log.error("%s", err)
-            raise MiError(500, "failed to reload partition default!") from None
+            raise MiError(400, "failed to reload partition default!") from None
         return "OK"
 
     def mi_address_dump(self, partition: str | None = None) -> Any:

@@ -11,12 +11,17 @@ from typing import Any
 
 import pytest
 import yaml
+from os_daemon import Daemon
 
 from tests.support.loading import REPOSITORY, load
 from tests.support.ports import free_ports
 
 TWINS = REPOSITORY / "lab" / "twins"
 START_SECONDS = 10.0
+_REAL = [
+    pytest.mark.real,
+    pytest.mark.skipif(not shutil.which("opensips"), reason="no opensips on PATH"),
+]
 
 
 mi = load("_utils/mi.py")
@@ -151,3 +156,17 @@ def running(proxy: Proxy) -> Proxy:
     """A proxy that answers."""
     assert proxy.start(), (proxy.root / "log").read_text()
     return proxy
+
+
+@pytest.fixture
+def database() -> str:
+    """The driver of the local tables; a test that is about one of them says which."""
+    return "text"
+
+
+@pytest.fixture(params=["twin", pytest.param("real", marks=_REAL)])
+def stopped(request: pytest.FixtureRequest, tmp_path: Path, database: str) -> Iterator[Daemon]:
+    """An OpenSIPS with the least configuration, not started: its tree can still be changed."""
+    daemon = Daemon(request.param, tmp_path, database)
+    yield daemon
+    daemon.kill()
