@@ -116,7 +116,7 @@ def test_broken_script_is_not_taken_over(running: Proxy) -> None:
 
 def test_reload_routes_ignores_everything_else(running: Proxy) -> None:
     running.edit(
-        MODULES, 'loadmodule "options.so"', 'loadmodule "options.so"\nloadmodule "textops.so"'
+        MODULES, 'loadmodule "maxfwd.so"', 'loadmodule "maxfwd.so"\nloadmodule "textops.so"'
     )
     assert running.call("reload_routes") == "OK"
 
