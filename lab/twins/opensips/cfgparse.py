@@ -4,6 +4,7 @@ The parser ends at the first thing that is wrong; the real one goes on and finds
 fails when the daemon starts (an undefined route, a bad flag) is looked at by start.py.
 """
 
+import logging
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import pv
 from catalogue import CORE, GLOBALS, MODULES, Function, Parameter
 from cfglexer import ConfigError, Token, tokens, unquote
 from pv import Variable
+from release import release
 
 ROUTES = {
     "route": "q", "failure_route": "f", "onreply_route": "o", "branch_route": "b",
@@ -423,6 +425,8 @@ class Parser:
         return ""
 
     def _check_sockets(self) -> None:
+        if release() >= 36:
+            self._leave_out_unresolved()
         for one in self.config.listens:
             module, _ = PROTOCOLS.get(one.protocol, ("", 0))
             if module not in self.config.modules:
@@ -441,6 +445,13 @@ class Parser:
                         f"ERROR:core:fix_socket_list: could not resolve {told}{name}\n"
                         "ERROR:core:main: failed to initialize list addresses"
                     )
+
+    def _leave_out_unresolved(self) -> None:
+        """From 3.6 on a socket whose name has no address is an error in the log only."""
+        for one in [*self.config.listens]:
+            if one.address != "*" and not _resolves(one.address):
+                logging.getLogger("core").error("could not resolve %s", one.address)
+                self.config.listens.remove(one)
 
     def _check_needs(self) -> None:
         loaded = set(self.config.modules)

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from cfglexer import ConfigError
 from cfgparse import Config, parse
-from dbtext import TableError, version_of_twin
+from dbtext import TableError
 from engine import Engine, StartError
 from fifo import Pipe
 from mi import Management
+from release import version
 from script import Script
 from start import check, check_able
 
@@ -49,7 +50,7 @@ async def _serve(config: Config, options: argparse.Namespace) -> None:
     engine.script = script = Script(engine, config)
     check_able(engine, script)
     await engine.open()
-    management = Management(engine, options.file, version_of_twin())
+    management = Management(engine, options.file, version())
     path = str(config.parameter("mi_datagram", "socket_name", ""))
     if path:
         mode = int(config.parameter("mi_datagram", "unix_socket_mode", 0o660))
@@ -94,7 +95,7 @@ def main(arguments: list[str]) -> int:
     """Run until stopped; 255 when the configuration is refused or the daemon cannot start."""
     options = _parse(arguments)
     if options.version:
-        print(f"version: opensips {version_of_twin()} (Guardian lab twin)")
+        print(f"version: opensips {version()} (Guardian lab twin)")
         return 0
     logging.basicConfig(level=logging.INFO, format="%(levelname)s:%(name)s:%(message)s")
     try:

@@ -2,13 +2,13 @@
 read each time.
 """
 
-import os
 import re
 from pathlib import Path
 from typing import Protocol
 
 import sqlite
 from errors import TableError
+from release import release
 
 __all__ = ["VERSIONS", "Database", "TableError"]
 
@@ -37,17 +37,6 @@ _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
 _SPECIAL = {"\\": "\\\\", ":": "\\:", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
 _LONGEST_FIELD = 4095
 Rows = list[dict[str, str]]
-
-
-def version_of_twin() -> str:
-    """Which OpenSIPS this twin is."""
-    return os.environ.get("OPENSIPS_TWIN_VERSION", "3.4.18")
-
-
-def release() -> int:
-    """34, 36 or 40."""
-    major, minor = version_of_twin().split(".")[:2]
-    return int(major) * 10 + int(minor)
 
 
 class _Driver(Protocol):

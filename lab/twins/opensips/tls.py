@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from dbtext import release
 from engine import Engine
 from errors import MiError, TableError
+from release import release
 
 _CRASHED = 139
 OnConnection = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
