@@ -1002,6 +1002,17 @@ def checks():
         code = _util("sip.options", address, port, 2.0)
         good = code == 200 or (now["draining"] and code == 503)
         found.append(_check(f"{address}:{port} answers OPTIONS", good, str(code or "silence")))
+    try:
+        if _on_disk("tls_mgm"):
+            _prove_tls(_tree())
+            found.append(_check("TLS sockets serve the certificates on disk", True, "yes"))
+    except CommandExecutionError as err:
+        found.append(_check("TLS sockets serve the certificates on disk", False, err))
+    if _on_disk("clusterer"):
+        capabilities = cluster_status()["capabilities"].values()
+        behind = [name for states in capabilities for name, state in states.items()
+                  if state.lower() != "ok"]  # fmt: skip
+        found.append(_check("what the cluster replicates is synced", not behind, ", ".join(behind)))
     return found
 
 
@@ -1371,6 +1382,10 @@ def _verify_translations(tree):
                 ) from None
 
 
+def _on_disk(table):
+    return (Path(_opt("conf_dir")) / "dbtext" / table).exists()
+
+
 def _table(tree, name):
     return _util("opensips_tables.decode", name, tree.get(f"dbtext/{name}", b""))
 
@@ -1534,7 +1549,7 @@ def _turn_health(takes_calls):
 
 def _held_tags():
     """Return the sharing tags that are active here."""
-    if not (Path(_opt("conf_dir")) / "dbtext/clusterer").exists():
+    if not _on_disk("clusterer"):
         return []
     return sorted(tag for tag, state in shtag_list().items() if state == "active")
 

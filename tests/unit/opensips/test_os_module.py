@@ -489,11 +489,25 @@ def test_restart_keeps_out_whom_a_person_took_out_by_hand(node, call, monkeypatc
 
 
 def test_restart_waits_for_a_quiet_moment_but_not_for_ever(node, call, monkeypatch):
-    monkeypatch.setattr(call, "SETTLE_SECONDS", 0.05)
-    monkeypatch.setattr(call, "POLL_SECONDS", 0.01)
-    node.answers["get_statistics"] = {"tm:inuse_transactions": 9, "dialog:active_dialogs": 0}
+    class Clock:
+        now = 0.0
+
+        @classmethod
+        def monotonic(cls):
+            return cls.now
+
+        @classmethod
+        def sleep(cls, seconds):
+            cls.now += seconds
+
+    monkeypatch.setattr(call, "time", Clock)
+    node.answers["get_statistics"] = {"tm:inuse_transactions": 99, "dialog:active_dialogs": 0}
     call._settle()
-    assert node.commands().count("get_statistics") > 1
+    assert Clock.now == call.SETTLE_SECONDS
+    node.answers["get_statistics"] = {"tm:inuse_transactions": 0, "dialog:active_dialogs": 3}
+    Clock.now = 0.0
+    call._settle()
+    assert Clock.now == call.POLL_SECONDS, "two looks alike are enough"
 
 
 def test_start_is_awaited_until_it_has_read_its_tables(node, call, monkeypatch):
@@ -550,6 +564,95 @@ def test_safe_part_and_classes_are_those_of_the_files(node, call):
     (node.root / "other/routes.d").mkdir(parents=True)
     (node.root / "other/routes.d/a.cfg").write_text("x")
     assert call.classify_change(str(node.root / "other"), str(node.conf))["disruption"] == "restart"
+
+
+def test_checks_of_a_healthy_proxy_and_of_one_that_is_not(node, call):
+    tls(node)
+    clustered(node)
+    node.remember()
+    node.write("conf.d/10-core.cfg", b"socket=udp:127.0.0.1:5060\nsocket=tls:127.0.0.1:5061\n")
+    node.remember()
+    code = [200]
+    node.utils["sip.options"] = lambda *_: code[0]
+    assert [check for check in call.checks() if not check["ok"]] == []
+    code[0], node.served = 0, "other"
+    node.answers["ds_list"] = node.sets({})
+    behind = {"name": "dialog", "state": "not synced"}
+    node.answers["clusterer_list_cap"] = {"Clusters": [{"cluster_id": 1, "Capabilities": [behind]}]}
+    node.write("conf.d/10-core.cfg", b"socket=udp:127.0.0.1:5060\nsocket=tls:127.0.0.1:5062\n")
+    failed = {check["name"]: check["detail"] for check in call.checks() if not check["ok"]}
+    assert failed["127.0.0.1:5060 answers OPTIONS"] == "silence"
+    assert failed["what the cluster replicates is synced"] == "dialog"
+    assert "serves another certificate" in failed["TLS sockets serve the certificates on disk"]
+    assert len(failed) == 5
+    node.down()
+    assert [check["ok"] for check in call.checks()] == [False]
+
+
+TEMPLATES = {
+    "manifest.yaml": """
+tree:
+  - {path: conf.d/15-standing.cfg, template: standing}
+  - {path: routes.d/10-request.cfg, template: routes}
+system: []
+""",
+    "standing": """modparam("cfgutils", "shvset", "draining=i:{{ 1 if draining else 0 }}")\n""",
+    "routes": "# {{ local_driver }} {{ release | join('.') }} {{ algorithm }}\n",
+}
+
+
+def templates(node):
+    source = node.root / "templates"
+    source.mkdir()
+    for name, text in TEMPLATES.items():
+        (source / name).write_text(text)
+    node.utils["opensips_rows.rows"] = lambda context: {
+        "dispatcher": [{"setid": 1, "destination": uri} for uri in context["wanted"]]
+    }
+    return str(source)
+
+
+def test_tree_is_rendered_with_what_the_node_knows(node, call):
+    source = templates(node)
+    node.down()
+    node.mark = {"by": "x"}
+    node.opts["test"] = True
+    context = {"wanted": [URI], "algorithm": 4}
+    call.configure(source, context)
+    assert b"draining=i:1" in (node.conf / "conf.d/15-standing.cfg").read_bytes()
+    routes = (node.conf / "routes.d/10-request.cfg").read_bytes()
+    assert routes == b"# text 3.4.0 4\n"
+    digests = call.render(source, context)
+    assert set(digests) >= {"dbtext/dispatcher", "conf.d/15-standing.cfg"}
+    assert call.configure(source, context, test=True)["changes"] == {}
+
+
+def test_what_opensips_says_of_a_tree_is_told(node, call):
+    node.utils["opensips_lint.problems"] = lambda tree: ["routes.d/a.cfg:1: wrong"]
+    assert call.config_check() == {"result": False, "problems": ["routes.d/a.cfg:1: wrong"]}
+    node.utils["opensips_lint.problems"] = lambda tree: []
+    node.utils["opensips_lint.explain"] = lambda said, *_, up=False: [] if up else [said]
+    node.utils["opensips_trial.check"] = lambda binary, path, memory: (False, f"C {memory}")
+    (node.root / "system/etc/default").mkdir(parents=True)
+    (node.root / "system/etc/default/opensips").write_text("S_MEMORY=64\nP_MEMORY=8\n")
+    assert call.config_check()["problems"] == ["C {'shared': 64, 'private': 8}"]
+    node.utils["opensips_trial.check"] = lambda *_: (True, "")
+    assert call.config_check(boot=False)["result"] is True
+    node.utils["opensips_trial.boot"] = lambda *_, **__: (False, "B")
+    assert call.config_check()["problems"] == ["B"]
+    node.utils["opensips_trial.boot"] = lambda *_, **__: (True, "")
+    assert call.config_check()["result"] is True
+    daemon = call._Daemon()
+    assert daemon.problems({}) == [f"{node.root}/opensips is not installed"]
+    (node.root / "opensips").touch()
+    assert daemon.problems(call._tree()) == []
+    assert not (node.root / ".conf.staged").exists()
+
+
+def test_daemon_that_is_up_is_left_alone(node, call):
+    assert call.__virtual__() == "opensips"
+    assert call.ensure_running()["changes"] == {}
+    assert node.services == []
 
 
 # -- rows beside pillar's ------------------------------------------------------------------------
@@ -637,6 +740,16 @@ def test_note_of_added_rows_that_cannot_be_read(node, call, content):
     (node.root / "state").mkdir(exist_ok=True)
     (node.root / "state/opensips.rows.json").write_text(content)
     told(call._extra, match="unreadable; remove it, then apply the states")
+
+
+def test_rows_of_other_tables_have_no_state_of_drain(node, call):
+    row = {"set_id": 1, "socket": "udp:a:1"}
+    node.table("rtpengine", [])
+    node.answers.update(rtpengine_reload="OK", rtpengine_show=[
+        {"Set": 1, "Nodes": [{"url": "udp:a:1", "disabled": 0}]}])  # fmt: skip
+    node.remember()
+    editable(node)
+    assert call.edit("rtpengine", present=[row])["changes"]["disruption"] == "reload"
 
 
 def test_table_that_is_not_rendered_keeps_its_rows_in_the_note(node, call):
