@@ -43,6 +43,7 @@ class Node(Minion):
         self.source = self._templates(root)
         conf = root / "conf"
         command = [str(program), "-F", "-f", f"{conf}/opensips.cfg", "-P", str(self.pidfile)]
+        command += ["-m", "256", "-M", "16"]  # as its unit takes them from /etc/default
         super().__init__(
             root,
             "sip-01.lab-local",
