@@ -550,7 +550,7 @@ def cert_served(address, port, server_name=None, timeout=HANDSHAKE_SECONDS):
 
         salt '*sip*' opensips.cert_served 10.77.0.11 5061 sip.example.org
     """
-    served = _util("tls_probe.served", address, int(port), server_name, float(timeout))
+    served = _util("tls_probe.served", address, port, server_name, timeout)
     return __salt__["certificate.facts"](served)
 
 
@@ -1820,7 +1820,7 @@ def _release():
     key = f"opensips.release:{binary}:{found.st_ino}:{found.st_mtime_ns}"
     if key not in __context__:
         told = __salt__["cmd.run_stdout"]([str(binary), "-V"], python_shell=False)
-        match = re.search(r"opensips (\d+)\.(\d+)\.(\d+)", told)
+        match = re.search(r"opensips (\d{1,4})\.(\d{1,4})\.(\d{1,4})", told)
         __context__[key] = [int(number) for number in match.groups()] if match else [3, 4, 0]
     return __context__[key]
 

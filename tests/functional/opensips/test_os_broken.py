@@ -440,7 +440,8 @@ def certificates(root):
         for name in ("web", "other"):
             (directory / name).mkdir(parents=True)
             made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-                    "-subj", "/CN=example.org", "-keyout", directory / name / "key.pem",
+                    "-subj", "/CN=example.org", "-addext", "basicConstraints=critical,CA:FALSE",
+                    "-keyout", directory / name / "key.pem",
                     "-out", directory / name / "chain.pem"]  # fmt: skip
             subprocess.run(made, check=True, capture_output=True)
         shutil.copytree(directory / "web", directory / "junk")

@@ -6,7 +6,6 @@ import inspect
 import os
 import re
 import signal
-import time
 
 import pytest
 
@@ -78,13 +77,12 @@ def test_socket_that_is_gone_is_told(up):
     assert len(up.states()) == 3
 
 
-def test_daemon_that_hangs_is_told_and_takes_the_change_later(up, lies):
+def test_daemon_that_hangs_is_told_and_takes_the_change_later(up, monkeypatch):
+    monkeypatch.setitem(scope_of(up, "opensips.status"), "RELOAD_SECONDS", 1.0)
     group = os.getpgid(up.pid())
     os.killpg(group, signal.SIGSTOP)
     try:
-        began = time.monotonic()
         refused(up, more(up), "no answer; the daemon is stuck or busy")
-        assert time.monotonic() - began < 60
     finally:
         os.killpg(group, signal.SIGCONT)
     assert configure(up, more(up))["result"] is True
@@ -203,7 +201,9 @@ def test_second_apply_waits_and_then_names_who_is_at_it(up, monkeypatch):
     with path.open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         up.call("status")
-        hold = inspect.unwrap(up.caller.sminion.functions.pack["__utils__"]._dict["nodelock.hold"])
+        utils = up.caller.sminion.functions.pack["__utils__"]
+        assert "nodelock.hold" in utils
+        hold = inspect.unwrap(utils._dict["nodelock.hold"])
         monkeypatch.setattr(hold, "__defaults__", (0.3, *hold.__defaults__[1:]))  # its timeout
         before = tree(up)
         with pytest.raises(Exception, match=r"lock|busy|held") as caught:

@@ -28,6 +28,7 @@ ROOM = 4 << 20  # bytes, for what is some hundred bytes long
 mi = load("_utils/mi.py")
 opensips_mi = load("_utils/opensips_mi.py")
 cfg = load("_utils/opensips_cfg.py")
+lint = load("_utils/opensips_lint.py")
 tables = load("_utils/opensips_tables.py")
 
 
@@ -248,6 +249,48 @@ def test_long_file_is_read_in_its_length(piece):
     with contextlib.suppress(ValueError):
         tables.decode("dispatcher", b"id(int)\n" + content)
     assert time.process_time() - before < 3
+
+
+SAID = st.lists(
+    st.sampled_from(
+        [
+            "Nov 24 [6] ERROR:core:fix_actions: called route [nowhere] (id=5) is not defined",
+            "Nov 24 [6] CRITICAL:core:yyerror: parse error in a/opensips.cfg:1:2-3: syntax",
+            'Nov 24 23:22:49 [6] CRITICAL:core:fix_expr: bad re "^(8"',
+            "ERROR:db_text:dbt_load_file: error at row=99999999999 col=1 c=t",
+            "ERROR:core:main: could not resolve (((", "ERROR:x:y: route <[> is redefined",
+            "ERROR:core:z: fixing failed (code=-1) at x.cfg:99999999999999999999",
+            'ERROR:a:b: cannot bind (mysql://a:not-a-secret@h/o) "\\"', "BUG:", "ERROR::: ",
+        ]
+    )
+    | st.text(max_size=40),
+    max_size=8,
+).map("\n".join)  # fmt: skip
+
+
+@many
+@given(SAID, TREE, st.booleans())
+def test_words_of_a_daemon_that_does_not_start(said, made, up):
+    with little_room():
+        told = [*lint.problems(made), *lint.explain(said, made, "a", "/etc/opensips", up=up)]
+    assert all("\n" not in line and len(line) < 400 for line in told)
+    assert "not-a-secret" not in str(told)
+
+
+@many
+@given(
+    st.text(max_size=80)
+    | st.builds("version: opensips {} (x86_64/linux)".format, st.text("0123456789.²٣", max_size=9))
+    | st.sampled_from(["opensips " + ".".join(["9" * 5000] * 3), "opensips 3.4.18"])
+)
+def test_release(told):
+    module = load(
+        "_modules/opensips.py",
+        __opts__={"opensips.binary": __file__},
+        __context__={},
+        __salt__={"cmd.run_stdout": lambda *_, **__: told},
+    )
+    assert [type(number) for number in module._release()] == [int, int, int]
 
 
 # -- tables --------------------------------------------------------------------------------------
