@@ -16,8 +16,6 @@ import hashlib
 import ipaddress
 import json
 import re
-import socket
-import ssl
 import time
 from pathlib import Path
 
@@ -877,19 +875,8 @@ def cert_served(host, port, timeout=5):
 
         salt '*pbx*' freeswitch.cert_served 10.77.0.21 5061
     """
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    try:
-        with (
-            socket.create_connection((host, int(port)), float(timeout)) as plain,
-            context.wrap_socket(plain) as link,
-        ):
-            served = link.getpeercert(binary_form=True)
-    except (OSError, ValueError) as err:
-        reason = getattr(err, "reason", None) or getattr(err, "strerror", None) or "no handshake"
-        raise CommandExecutionError(f"{host}:{port} serves no certificate: {reason}") from None
-    return __salt__["certificate.facts"](ssl.DER_cert_to_PEM_cert(served))
+    served = _util("tls_probe.served", host, port, timeout=timeout)
+    return __salt__["certificate.facts"](served)
 
 
 # -- what reconcile asks of a FreeSWITCH ---------------------------------------------------------

@@ -145,11 +145,11 @@ def dispatcher_absent(name, set_id):
     return _state(name, "opensips.edit", "dispatcher", absent=[row])
 
 
-def dispatcher_set_managed(name, destinations):
+def dispatcher_set_managed(name, set_id, destinations):
     """
     Have exactly these destinations in a dispatcher set; others are taken away.
 
-    name
+    set_id
         The set.
 
     destinations
@@ -157,40 +157,38 @@ def dispatcher_set_managed(name, destinations):
 
     .. code-block:: yaml
 
-        7:
+        Set 7 is this one PBX:
           opensips.dispatcher_set_managed:
+            - set_id: 7
             - destinations:
               - {uri: "sip:10.77.0.29:5060", attrs: pbx-09}
     """
     rows = [
-        {"setid": int(name), "destination": one["uri"], "probe_mode": 1}
+        {"setid": int(set_id), "destination": one["uri"], "probe_mode": 1}
         | _given(weight=one.get("weight") and str(one["weight"]), attrs=one.get("attrs"))
         for one in destinations
     ]
-    only = {"setid": int(name)}
-    return _state(str(name), "opensips.edit", "dispatcher", present=rows, only=only)
+    only = {"setid": int(set_id)}
+    return _state(name, "opensips.edit", "dispatcher", present=rows, only=only)
 
 
-def dispatcher_state(name, state="active"):
+def dispatcher_state(name, active=True):
     """
-    Have a destination ``active`` or ``inactive`` in every set, restarts of the proxy included.
+    Have a destination active or not, in every set, restarts of the proxy included.
 
     name
         The SIP URI.
 
-    state
-        ``inactive`` gets no new calls and no pings. One of a node that was withdrawn whole is not
-        made active: ``voice.restore`` does that.
+    active
+        ``False``: no new calls and no pings. One of a node that was withdrawn whole is not made
+        active: ``voice.restore`` does that. (``state`` is a word that Salt keeps for itself.)
 
     .. code-block:: yaml
 
         sip:10.77.0.21:5060:
           opensips.dispatcher_state:
-            - state: inactive
+            - active: false
     """
-    if state not in ("active", "inactive"):
-        return _failed(name, "state is active or inactive")
-    out = state == "inactive"
 
     def look():
         found = __salt__["opensips.dispatcher_list"]().values()
@@ -200,9 +198,10 @@ def dispatcher_state(name, state="active"):
         # Probing is what its own pings found: it is in service as far as anybody said.
         return "inactive" if "Inactive" in states else "active"
 
-    function = f"opensips.dispatcher_{'withdraw' if out else 'restore'}"
-    arguments = (name, "opensips.dispatcher_state") if out else (name,)
-    return _turned(name, look, state, function, *arguments)
+    if active:
+        return _turned(name, look, "active", "opensips.dispatcher_restore", name)
+    by = "opensips.dispatcher_state"
+    return _turned(name, look, "inactive", "opensips.dispatcher_withdraw", name, by)
 
 
 def lb_destination_present(name, group, resources, probe_mode=None, attrs=None):

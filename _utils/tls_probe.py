@@ -16,7 +16,7 @@ def served(host: str, port: int, server_name: str | None = None, timeout: float 
     context.verify_mode = ssl.CERT_NONE
     try:
         with (
-            socket.create_connection((host, port), timeout) as plain,
+            socket.create_connection((host, int(port)), float(timeout)) as plain,
             context.wrap_socket(plain, server_hostname=server_name) as link,
         ):
             found = link.getpeercert(binary_form=True)

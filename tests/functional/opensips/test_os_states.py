@@ -223,3 +223,62 @@ def test_reading_functions_write_nothing(up):
     for command in ("ds_reload", "dbt_dump", "reload_routes"):
         with pytest.raises(CommandExecutionError, match="not known to only read"):
             up.call("mi", command)
+
+
+SPARE = "sip:127.0.0.8:5060"
+
+
+def test_rows_beside_pillars_stay_and_are_never_fought_over(up):
+    """States add what pillar does not name; `configured` keeps it; neither undoes the other."""
+    arguments = {"name": SPARE, "set_id": 1, "attrs": "pbx-09"}
+    predicted = up.state("dispatcher_present", True, **arguments)
+    added = up.state("dispatcher_present", False, **arguments)
+    assert added["result"] is True, added["comment"]
+    assert added["changes"] == predicted["changes"]
+    assert added["changes"]["actions"] == [up.taken(), "ds_reload"]
+    assert set(up.states()) == {"pbx-01", "pbx-02", "pbx-09"}
+    for again in (
+        up.state("dispatcher_present", False, **arguments),
+        up.configured(),
+        up.running(),
+    ):
+        assert (again["result"], again["changes"]) == (True, {})
+    refused = up.state("dispatcher_absent", False, name="sip:127.0.0.1:1", set_id=1)
+    assert refused["result"] is False
+    assert "is a row of pillar opensips; change it there" in refused["comment"]
+    up.voice("withdraw", "pbx-09.lab-local")
+    assert up.state("dispatcher_absent", False, name=SPARE, set_id=1)["result"] is True
+    assert set(up.states()) == {"pbx-01", "pbx-02"}
+    assert up.state("dispatcher_present", False, **arguments)["result"] is True
+    assert up.states()["pbx-09"] == "Inactive", "its row came back, it did not"
+    assert up.configured()["changes"] == {}
+
+
+def test_other_rows_and_sets(up):
+    managed = {"name": "seven", "set_id": 7, "destinations": [{"uri": SPARE, "attrs": "pbx-09"}]}
+    assert up.state("dispatcher_set_managed", False, **managed)["result"] is True
+    up.state("dispatcher_present", False, name="sip:127.0.0.7:5060", set_id=7)
+    assert len(up.call("dispatcher_list")["7"]) == 2
+    purged = up.state("dispatcher_set_managed", False, **managed)
+    assert purged["result"] is True, purged["comment"]
+    assert [row["uri"] for row in up.call("dispatcher_list")["7"]] == [SPARE]
+    assert up.state("address_present", False, name="198.51.100.0/24")["result"] is True
+    assert up.call("address_test", "198.51.100.9") is True
+    out = {"name": SPARE, "active": False}
+    assert up.state("dispatcher_state", True, **out)["result"] is None
+    assert up.state("dispatcher_state", False, **out)["result"] is True
+    assert up.call("dispatcher_list")["7"][0]["state"] == "Inactive"
+    assert up.state("dispatcher_state", False, **out)["changes"] == {}
+    absent = up.state("lb_destination_present", False, name=SPARE, group=1, resources="calls=1")
+    assert "table load_balancer is not part of this configuration" in absent["comment"]
+    assert up.configured()["changes"] == {}
+
+
+def test_node_is_drained_and_put_back_by_states(up):
+    assert up.state("drained", True, name="x")["result"] is None
+    assert up.state("drained", False, name="x", timeout=30)["result"] is True
+    assert up.call("drain_status", 0)["state"] == "out_of_service"
+    served = up.state("in_service", False, name="x")
+    assert served["result"] is True, served["comment"]
+    assert served["changes"]["state"]["new"] == "in_service"
+    assert up.state("in_service", False, name="x")["changes"] == {}
