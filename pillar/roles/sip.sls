@@ -4,3 +4,5 @@ opensips:
   numbers:
     - {expression: "^8[0-9]{3}$", set: 2}
   algorithm: 4
+defence:
+  jails: [opensips]

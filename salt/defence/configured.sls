@@ -4,7 +4,15 @@
 {%- set freeswitch = salt["slsutil.merge"](freeswitch_defaults, pillar.get("freeswitch", {})) %}
 {%- set known = pillar["fleet"].values() | map(attribute="address") | list %}
 {%- set allowed = freeswitch.acl.values() | map(attribute="allow", default=[]) | sum(start=[]) %}
-{%- set trusted = (known + allowed + defence.trusted) | unique | sort %}
+{%- set opensips = pillar.get("opensips", {}) %}
+{%- set gateways = opensips.get("gateways", {}).values() | list %}
+{%- set sources = gateways | map(attribute="sources", default=[]) | sum(start=[]) %}
+{%- set carriers = opensips.get("trusted", []) + gateways | map(attribute="address") | list + sources %}
+{#- The filter's sets hold IPv4. #}
+{%- set trusted = [] %}
+{%- for one in (known + allowed + carriers + defence.trusted) | unique | sort if ":" not in one %}
+{%- do trusted.append(one) %}
+{%- endfor %}
 include:
   - defence.installed
 

@@ -214,6 +214,25 @@ HONEST = (
 )
 
 
+OPENSIPS = "Nov 24 05:39:51 sip-01 /usr/sbin/opensips[812]: "
+REFUSALS = (
+    f"{OPENSIPS}NOTICE:refused login over udp from 203.0.113.9",
+    f"{OPENSIPS}refused login over tls from 203.0.113.9",
+    f"{OPENSIPS}NOTICE:refused scanner over tcp from 203.0.113.9",
+    f"{OPENSIPS}NOTICE:refused call over wss from 203.0.113.9",
+)
+TOLERATED = (
+    f"{OPENSIPS}NOTICE:refused relay over tls from 203.0.113.9",
+    f"{OPENSIPS}NOTICE:refused registrations over tls from 203.0.113.9",
+    f"{OPENSIPS}NOTICE:refused scanner over udp from 203.0.113.9",
+    f"{OPENSIPS}NOTICE:refused flood over udp from 203.0.113.9",
+    f"{OPENSIPS}NOTICE:wrong login over udp from an address of users, 203.0.113.9",
+    f"{OPENSIPS}NOTICE:banned for 600 s: 203.0.113.9",
+    f"{OPENSIPS}WARNING:fraud suspected of refused login over udp from 203.0.113.9@x, call refused",
+    f"{OPENSIPS}ERROR:core:parse_msg: refused login over udp from 203.0.113.9",
+)
+
+
 def test_jail_takes_failures_for_what_they_are():
     parsed = configparser.ConfigParser()
     parsed.read(SOURCE / "files/filter-freeswitch.conf")
@@ -230,10 +249,38 @@ def test_jail_takes_failures_for_what_they_are():
         assert found(line) == set(), line
 
 
+@pytest.mark.parametrize(
+    ("jail", "failures", "honest"),
+    [("freeswitch", FAILURES, HONEST), ("opensips", REFUSALS, TOLERATED)],
+)
 @pytest.mark.skipif(shutil.which("fail2ban-regex") is None, reason="fail2ban is not installed")
-def test_fail2ban_agrees(tmp_path):
-    log = tmp_path / "freeswitch.log"
-    for lines, count in ((FAILURES, len(FAILURES)), (HONEST, 0)):
+def test_fail2ban_agrees(tmp_path, jail, failures, honest):
+    log = tmp_path / "daemon.log"
+    # A filter stands beside those it includes.
+    filters = shutil.copytree("/etc/fail2ban/filter.d", tmp_path / "filter.d")
+    shutil.copy(SOURCE / f"files/filter-{jail}.conf", filters)
+    for lines, count in ((failures, len(failures)), (honest, 0)):
         log.write_text("\n".join(lines) + "\n")
-        said = run("fail2ban-regex", "--out=ip", log, SOURCE / "files/filter-freeswitch.conf")
+        said = run("fail2ban-regex", "--out=ip", log, filters / f"filter-{jail}.conf")
         assert said.split() == ["203.0.113.9"] * count
+
+
+def test_every_refusal_of_the_routes_is_one_the_jail_knows():
+    """A line that the routes write and the filter has never heard of would ban nobody, silently."""
+    routes = (REPOSITORY / "salt/opensips/files/routes.d").glob("*.jinja")
+    told = {m for one in routes for m in re.findall(r'"refused (\w+) over', one.read_text())}
+    known = (SOURCE / "files/filter-opensips.conf").read_text()
+    assert told
+    assert {one for one in told if one not in known} == set()
+
+
+def test_jails_read_what_their_daemons_write():
+    template = jinja2.Template((SOURCE / "files/jails.conf.jinja").read_text())
+    defence = yaml.safe_load((SOURCE / "defaults.yaml").read_text())
+    defence["jails"] = ["freeswitch", "opensips"]
+    parsed = configparser.ConfigParser()
+    parsed.read_string(template.render(defence=defence, trusted=[TRUSTED]))
+    assert parsed["guardian-freeswitch"]["logpath"].endswith("freeswitch.log")
+    assert parsed["guardian-opensips"]["backend"] == "systemd"
+    assert "logpath" not in parsed["guardian-opensips"]
+    assert TRUSTED in parsed["DEFAULT"]["ignoreip"]
