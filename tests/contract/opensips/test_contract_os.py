@@ -125,7 +125,7 @@ def test_commands_are_listed(running: Proxy) -> None:
     assert {"ds_list", "ds_reload", "ds_set_state", "address_reload", "ps", "uptime"} <= set(
         running.call("which")
     )
-    assert running.call("ps")["Processes"][0]["Type"] == "attendant"
+    assert "attendant" in {one["Type"] for one in running.call("ps")["Processes"]}
 
 
 def test_networks_are_listed_apart_from_addresses(running: Proxy) -> None:
