@@ -188,7 +188,7 @@ def dispatcher_list():
 
         salt '*sip*' opensips.dispatcher_list
     """
-    return _util("opensips_mi.destinations", _mi("ds_list"))
+    return _util("opensips_mi.destinations", _mi("ds_list", timeout=RELOAD_SECONDS))
 
 
 def dispatcher_set_state(set_id, uri, state):
