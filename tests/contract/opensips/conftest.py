@@ -115,11 +115,12 @@ class Proxy:
             if self._process.poll() is not None:
                 return False
             try:
-                mi.call("version", socket=str(self.socket), timeout=1.0)
+                told = self.call("sr_get_status", group="core")
             except OSError:
-                time.sleep(0.05)
-                continue
-            return True
+                told = {"Readiness": False}
+            if told["Readiness"]:  # it answers before all its processes are there
+                return True
+            time.sleep(0.05)
         return False
 
     def stop(self) -> None:
