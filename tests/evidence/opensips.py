@@ -39,7 +39,8 @@ def bars(*, quick: bool) -> Iterator[dict[str, Any]]:
     for place in places:
         yield from _costs(place, rounds=3 if quick else os_apply.ROUNDS)
     examples = 1_000 if quick else 10_000
-    got = measuring.tests("tests/unit/opensips/test_os_parsers.py", GUARDIAN_EXAMPLES=examples)
+    parsers = "tests/unit/opensips/test_os_parsers.py"
+    got = measuring.tests(parsers, "--timeout=900", GUARDIAN_EXAMPLES=examples)
     bar = f"{examples:,} examples each: {', '.join(PARSERS)}"
     yield measuring.bar(bar, "no traceback", got, "twin")
     got = measuring.tests("tests/unit/test_documentation.py")

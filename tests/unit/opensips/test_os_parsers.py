@@ -29,6 +29,7 @@ mi = load("_utils/mi.py")
 opensips_mi = load("_utils/opensips_mi.py")
 cfg = load("_utils/opensips_cfg.py")
 lint = load("_utils/opensips_lint.py")
+module = load("_modules/opensips.py", __opts__={"opensips.binary": __file__})
 tables = load("_utils/opensips_tables.py")
 
 
@@ -284,12 +285,7 @@ def test_words_of_a_daemon_that_does_not_start(said, made, up):
     | st.sampled_from(["opensips " + ".".join(["9" * 5000] * 3), "opensips 3.4.18"])
 )
 def test_release(told):
-    module = load(
-        "_modules/opensips.py",
-        __opts__={"opensips.binary": __file__},
-        __context__={},
-        __salt__={"cmd.run_stdout": lambda *_, **__: told},
-    )
+    module.__context__, module.__salt__ = {}, {"cmd.run_stdout": lambda *_, **__: told}
     assert [type(number) for number in module._release()] == [int, int, int]
 
 
