@@ -29,6 +29,9 @@ TABLES = {
     "tcp_mgm": ("tcp_reload",),
     "tls_mgm": ("tls_reload",),
 }
+# What a release cannot take over while it runs. 4.0.1 says OK to tls_reload, then serves the old
+# certificate or dies: its contexts are made in the private memory of another process (measured).
+RESTARTS = {"tls_mgm": (4, 0)}
 # Tables first, then who may call and where calls may go, then the routes that use them.
 ORDER = (
     *("dbt_reload", "sync", "address_reload", "domain_reload", "dp_reload", "dr_reload"),
@@ -65,10 +68,11 @@ _URL_PASSWORD = re.compile(r"(\w+://[^:/@\s\"]*:)[^@\s\"]+@")
 _FIELD = re.compile(r"(?<!\\):")
 
 
-def classify(old: dict[str, bytes], new: dict[str, bytes]) -> dict:
+def classify(old: dict[str, bytes], new: dict[str, bytes], release: list[int]) -> dict:
     """Return ``{"disruption", "why", "actions": [{"do"}], "files"}``: from ``old`` to ``new``.
 
-    Trees are relative path -> content; ``files`` names those whose meaning changes.
+    Trees are relative path -> content; ``files`` names those whose meaning changes. ``release`` is
+    the one that runs, ``[3, 4, 18]``.
     """
     why: list[str] = []
     actions: set[str] = set()
@@ -78,7 +82,7 @@ def classify(old: dict[str, bytes], new: dict[str, bytes]) -> dict:
         before, after = old.get(path), new.get(path)
         if before == after or _same(path, before, after):
             continue
-        needed = _needed(path, before, after)
+        needed = _needed(path, before, after, release)
         files.append(path)
         why.append(_told(path, before, after))
         actions.update(needed)
@@ -98,12 +102,12 @@ def classify(old: dict[str, bytes], new: dict[str, bytes]) -> dict:
     }
 
 
-def safe_part(old: dict[str, bytes], new: dict[str, bytes]) -> dict[str, bytes]:
+def safe_part(old: dict[str, bytes], new: dict[str, bytes], release: list[int]) -> dict[str, bytes]:
     """Return ``old`` with those files of ``new`` whose change is no restart."""
     mixed = {}
     for path in sorted(old.keys() | new.keys()):
         before, after = old.get(path), new.get(path)
-        kept = before if "restart" in _needed(path, before, after) else after
+        kept = before if "restart" in _needed(path, before, after, release) else after
         if kept is not None:
             mixed[path] = kept
     return mixed
@@ -167,7 +171,9 @@ def _same(path: str, before: bytes | None, after: bytes | None) -> bool:
     return meaning(before) == meaning(after)
 
 
-def _needed(path: str, before: bytes | None, after: bytes | None) -> tuple[str, ...]:
+def _needed(
+    path: str, before: bytes | None, after: bytes | None, release: list[int]
+) -> tuple[str, ...]:
     """Return the commands that make a changed file effective, ("restart",) if none does."""
     if before == after or path == STANDING:
         return ()
@@ -178,6 +184,8 @@ def _needed(path: str, before: bytes | None, after: bytes | None) -> tuple[str, 
         old, new = (_ROUTE_INCLUDE.sub("", meaning(text)).split() for text in (before, after))
         return ("reload_routes",) if old == new else ("restart",)
     table = path.removeprefix(ROWS)
+    if table in RESTARTS and tuple(release) >= RESTARTS[table]:
+        return ("restart",)
     if path.startswith(ROWS) and table in TABLES and before is not None and after is not None:
         return (*TABLES[table], "rows")
     return ("restart",)

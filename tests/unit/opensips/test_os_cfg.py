@@ -8,6 +8,7 @@ from tests.support.loading import load
 
 opensips_cfg = load("_utils/opensips_cfg.py")
 
+LTS = [3, 4, 18]
 TREE = {
     "opensips.cfg": b'include_file "conf.d/10-core.cfg"\ninclude_file "routes.d/10.cfg"\n',
     "conf.d/10-core.cfg": b"socket=udp:10.77.0.11:5060\nlog_level=2 # chatty\n",
@@ -29,7 +30,7 @@ def changed(path, content):
 
 
 def cost(new):
-    return opensips_cfg.classify(TREE, new)
+    return opensips_cfg.classify(TREE, new, LTS)
 
 
 @pytest.mark.parametrize(
@@ -77,10 +78,17 @@ def test_one_restart_takes_all_the_rest_with_it():
     assert len(cost(new)["why"]) == 2
 
 
+def test_certificates_need_a_restart_from_4_0_on():
+    new = changed("dbtext/tls_mgm", b"id(int)\n2\n")
+    assert opensips_cfg.classify(TREE, new, [3, 6, 8])["disruption"] == "reload"
+    assert opensips_cfg.classify(TREE, new, [4, 0, 0])["actions"] == [{"do": "restart"}]
+    assert opensips_cfg.safe_part(TREE, new, [4, 0, 1]) == TREE
+
+
 def test_sqlite_is_brought_up_to_date_instead_of_reread():
     local = {"conf.d/40-db.cfg": b'modparam("dispatcher", "db_url", "sqlite:///var/x")\n'}
     old, new = {**TREE, **local}, {**changed("dbtext/dispatcher", b"id(int)\n"), **local}
-    assert [step["do"] for step in opensips_cfg.classify(old, new)["actions"]] == [
+    assert [step["do"] for step in opensips_cfg.classify(old, new, LTS)["actions"]] == [
         "sync",
         "ds_reload",
     ]
@@ -110,9 +118,9 @@ def test_what_a_drain_left_on_disk_is_no_change():
         }
         for state in (0, 1)
     )
-    assert opensips_cfg.classify(old, new)["disruption"] == "none"
-    assert opensips_cfg.classify(old, new)["files"] == []
-    assert opensips_cfg.safe_part(old, new) == new
+    assert opensips_cfg.classify(old, new, LTS)["disruption"] == "none"
+    assert opensips_cfg.classify(old, new, LTS)["files"] == []
+    assert opensips_cfg.safe_part(old, new, LTS) == new
 
 
 @pytest.mark.parametrize(
@@ -163,7 +171,7 @@ def test_number_sign_within_a_string_is_no_comment():
 def test_reason_hides_passwords_in_urls():
     old = {"conf.d/40-db.cfg": b'db_default_url "mysql://sip:before@db/opensips"\n'}
     new = {"conf.d/40-db.cfg": b'db_default_url "mysql://sip:after@db/opensips"\n'}
-    (why,) = opensips_cfg.classify(old, new)["why"]
+    (why,) = opensips_cfg.classify(old, new, LTS)["why"]
     assert "before" not in why
     assert "after" not in why
 
@@ -192,13 +200,13 @@ trees = st.dictionaries(
 
 @given(trees)
 def test_same_tree_costs_nothing(tree):
-    plan = opensips_cfg.classify(tree, dict(tree))
+    plan = opensips_cfg.classify(tree, dict(tree), LTS)
     assert plan == {"disruption": "none", "why": [], "actions": [], "files": []}
 
 
 @given(trees, trees)
 def test_every_difference_in_meaning_has_a_reason_and_an_action(old, new):
-    plan = opensips_cfg.classify(old, new)
+    plan = opensips_cfg.classify(old, new, LTS)
     assert (plan["disruption"] == "none") == (not plan["actions"]) == (not plan["files"])
     assert len(plan["why"]) == len(plan["files"])
     assert all("\n" not in why for why in plan["why"])
@@ -206,9 +214,9 @@ def test_every_difference_in_meaning_has_a_reason_and_an_action(old, new):
 
 @given(trees, trees)
 def test_safe_part_never_needs_a_restart_and_leaves_only_restarts(old, new):
-    mixed = opensips_cfg.safe_part(old, new)
-    assert opensips_cfg.classify(old, mixed)["disruption"] != "restart"
-    left = opensips_cfg.classify(mixed, new)
+    mixed = opensips_cfg.safe_part(old, new, LTS)
+    assert opensips_cfg.classify(old, mixed, LTS)["disruption"] != "restart"
+    left = opensips_cfg.classify(mixed, new, LTS)
     assert left["disruption"] in ("none", "restart")
 
 

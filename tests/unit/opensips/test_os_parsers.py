@@ -221,9 +221,9 @@ ORDER = set(cfg.ORDER)
 @given(TREE, TREE)
 def test_configuration(old, new):
     with little_room():
-        plan = cfg.classify(old, new)
-        same = cfg.classify(new, new)
-        part = cfg.safe_part(old, new)
+        plan = cfg.classify(old, new, [3, 4, 18])
+        same = cfg.classify(new, new, [3, 4, 18])
+        part = cfg.safe_part(old, new, [3, 4, 18])
         bound = [*cfg.sockets(new), *cfg.sockets(new, "tls")]
         cfg.destinations(new)
         for content in new.values():
@@ -232,7 +232,7 @@ def test_configuration(old, new):
     assert "not-a-secret" not in str(plan)
     assert {action["do"] for action in plan["actions"]} <= ORDER
     assert same == {"disruption": "none", "why": [], "actions": [], "files": []}
-    assert cfg.classify(old, part)["disruption"] != "restart"
+    assert cfg.classify(old, part, [3, 4, 18])["disruption"] != "restart"
     assert all(isinstance(port, int) for _, port in bound)
 
 
@@ -245,7 +245,7 @@ def test_long_file_is_read_in_its_length(piece):
     content = piece * (65536 // len(piece))
     before = time.process_time()
     for path in ("conf.d/10-core.cfg", "dbtext/dispatcher"):
-        cfg.classify({path: content}, {path: b'"' + content})
+        cfg.classify({path: content}, {path: b'"' + content}, [3, 4, 18])
         cfg.sockets({path: content})
     with contextlib.suppress(ValueError):
         tables.decode("dispatcher", b"id(int)\n" + content)
