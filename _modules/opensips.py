@@ -874,11 +874,13 @@ def withdrawn():
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
         raise CommandExecutionError(
             f"{path}: unreadable; mend or remove it, then check opensips.dispatcher_list"
-        ) from None
-    return found if isinstance(found, dict) else {}
+        )
+    return found
 
 
 def reapply_withdrawn():
@@ -1448,7 +1450,7 @@ def _extra():
         found = json.loads(_extra_path().read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise CommandExecutionError(
