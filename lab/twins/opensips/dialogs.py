@@ -34,6 +34,9 @@ class Dialogs:
     def do_match_dialog(self, context: Context, mode: str | None = None) -> int:
         return 1 if context.request.call_id in self._engine.dialogs else -1
 
+    def do_validate_dialog(self, context: Context) -> int:
+        return 1  # the twin keeps neither Contact nor routes of a dialog to hold them against
+
     def do_set_dlg_profile(
         self, context: Context, name: str, value: str | None = None, clear: int | None = None
     ) -> int:

@@ -103,6 +103,10 @@ class Tier:
     def _whole(self, pillar: dict[str, Any]) -> dict[str, Any]:
         """The pillar with everybody's port: addresses alone are what tests name."""
         whole = copy.deepcopy(pillar)
+        extra = whole.pop("extra_socket", "")
+        if extra:
+            udp = {"proto": "udp", "address": PROXY, "port": self.port, "advertised": None}
+            whole["sockets"] = [udp, {**udp, "proto": extra, "port": self.port + 1}]
         for destinations in whole.get("dispatcher", {}).values():
             for one in destinations:
                 one["uri"] = self.uri(one["uri"])
@@ -205,6 +209,10 @@ class Tier:
         told = self.call("get_statistics", statistics=["active_dialogs", "early_dialogs"])
         return sum(int(value) for value in told.values())
 
+    def registered(self) -> int:
+        """How many users are registered."""
+        return int(next(iter(self.call("get_statistics", statistics=["location-users"]).values())))
+
     def said(self, text: str) -> int:
         """How many lines of its log hold this."""
         return sum(text in line for line in self.log.read_text(errors="replace").splitlines())
@@ -221,6 +229,9 @@ class Tier:
         phone = Caller(self.sip, through_proxy=True, address=address)
         self._around.callback(phone.close)
         return phone
+
+    def stream_phone(self, address: str, transport: str) -> "StreamCaller":
+        return StreamCaller((PROXY, self.port + 1), address, transport)
 
     def answerer(self, address: str, status: int = 200) -> Answerer:
         answerer = Answerer(self.port, status, address)
@@ -271,13 +282,19 @@ class Caller(Phone):
             return None
         message = sip.parse(data)
         if message.is_request and message.method != "ACK":
-            answer = sip.respond(message, 200, "OK", to_tag=message.to_tag or f"tag{self.port}")
-            answer.add("Contact", f"<sip:phone@{self.address}:{self.port}>")
-            if message.method == "INVITE":
-                answer.add("Content-Type", "application/sdp")
-                answer.body = self._offer()
-            self._socket.sendto(answer.build(), source)
+            self._socket.sendto(self._accepting(message).build(), source)
         return message
+
+    def _accepting(self, request: sip.Message) -> sip.Message:
+        answer = sip.respond(request, 200, "OK", to_tag=request.to_tag or f"tag{self.port}")
+        answer.add("Contact", self._contact("phone"))
+        if request.method == "INVITE":
+            answer.add("Content-Type", "application/sdp")
+            answer.body = self._offer()
+        return answer
+
+    def _contact(self, user: str) -> str:
+        return f"<sip:{user}@{self.address}:{self.port}>"
 
     def authorized(self, request: sip.Message, user: str, password: str) -> sip.Message | None:
         """Send a request, answer its challenge, return the final response."""
@@ -313,7 +330,7 @@ class Caller(Phone):
         request.uri = f"sip:{domain}"
         request.set("From", f"<sip:{user}@{domain}>;tag={sip.new_tag()}")
         request.set("To", f"<sip:{user}@{domain}>")
-        request.set("Contact", f"<sip:{user}@{self.address}:{self.port}>")
+        request.set("Contact", self._contact(user))
         request.set("Expires", str(expires))
         return request
 
@@ -338,6 +355,80 @@ class Caller(Phone):
         if final is None or final.status != 200:
             return final.status if final else 0
         return self.dialog(again, final)
+
+
+class StreamCaller(Caller):
+    """A phone over TCP, or a browser over a websocket; one connection, as both have."""
+
+    def __init__(self, server: tuple[str, int], address: str, transport: str) -> None:
+        self.server, self._through_proxy, self.address = server, True, address
+        self.transport = transport
+        self._socket = until(lambda: _connection(server, address))
+        self.port = self._socket.getsockname()[1]
+        self.inbox: list[sip.Message] = []
+        self._buffer = bytearray()
+        if transport == "WS":
+            self._socket.sendall(
+                b"GET / HTTP/1.1\r\nHost: proxy\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: sip\r\n"
+                b"Sec-WebSocket-Version: 13\r\nOrigin: http://proxy\r\n\r\n"
+            )
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += self._socket.recv(1)
+            assert b" 101 " in head, head
+
+    def _contact(self, user: str) -> str:
+        if self.transport == "WS":  # a browser does not know where it is
+            return f"<sip:{user}@browser.invalid;transport=ws>"
+        return f"<sip:{user}@{self.address}:{self.port};transport=tcp>"
+
+    def request(self, method: str, user: str = "1000", **headers: str) -> sip.Message:
+        request = super().request(method, user, **headers)
+        request.set("Contact", self._contact("phone"))
+        return request
+
+    def send(self, message: sip.Message) -> None:
+        data = message.build()
+        if self.transport == "WS":  # one frame of text, masked with zeros
+            data = b"\x81\xfe" + struct.pack(">H", len(data)) + b"\0\0\0\0" + data
+        self._socket.sendall(data)
+
+    def receive(self, seconds: float) -> sip.Message | None:
+        deadline = time.monotonic() + seconds
+        while (whole := self._cut()) is None:
+            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            try:
+                self._buffer += self._socket.recv(65_535)
+            except TimeoutError:
+                return None
+        message = sip.parse(whole)
+        if message.is_request and message.method != "ACK":
+            self.send(self._accepting(message))
+        return message
+
+    def _cut(self) -> bytes | None:
+        """One message off the stream, None while it is not whole."""
+        if self.transport == "TCP":
+            return sip.cut(self._buffer)
+        if len(self._buffer) < 4:
+            return None
+        size, at = self._buffer[1] & 0x7F, 2
+        if size == 126:
+            size, at = struct.unpack(">H", self._buffer[2:4])[0], 4
+        if len(self._buffer) < at + size:
+            return None
+        whole = bytes(self._buffer[at : at + size])
+        del self._buffer[: at + size]
+        return whole
+
+
+def _connection(server: tuple[str, int], address: str) -> socket.socket | None:
+    """A connection, None where nobody listens yet: MI may answer a moment earlier."""
+    try:
+        return socket.create_connection(server, 5, source_address=(address, 0))
+    except ConnectionRefusedError:
+        return None
 
 
 class Victim:

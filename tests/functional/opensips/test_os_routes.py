@@ -350,6 +350,47 @@ def test_phone_behind_nat_is_reached_where_its_packets_come_from(proxy):
     assert f"@{USER}:{user.port}" in pbx.wait_for("INVITE").get("Contact")
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_call_of_a_user_outlives_a_restart(proxy, hidden, flavour):
+    tier = proxy(registrar=USERS, topology_hiding=hidden)
+    pbx, user = tier.answerer(PBX), tier.phone(USER)
+    assert user.login("100") == 200
+    dialog = user.call_as("100")
+    tier.restart()
+    if flavour == "real":  # read by a worker, a moment after the first answer
+        until(lambda: tier.registered() == 1)
+    assert user.reinvite(dialog) == 200
+    assert user.hang_up(dialog) == 200
+    assert "BYE" in pbx.methods()
+    assert tier.call_user("100", user) == 200, "who is registered is remembered"
+
+
+def test_hidden_phone_behind_nat_hears_of_the_end_of_its_call(proxy):
+    tier = proxy(registrar=USERS, topology_hiding=True)
+    pbx, user = tier.answerer(PBX), tier.phone(USER)
+    invite = user.invitation("1000", "100")
+    invite.set("Contact", "<sip:100@192.168.1.77:5060>")
+    challenge = user.transact(invite)
+    again = user.answer(invite, challenge, "100", os_callers.PASSWORD)
+    user.dialog(again, user.transact(again))
+    back = tier.phone(PBX)
+    back.send(tier.backwards(pbx.wait_for("INVITE"), "BYE", pbx))
+    assert user.wait(lambda m: m.method == "BYE", 3) is not None
+
+
+@pytest.mark.parametrize("transport", ["TCP", "WS"])
+def test_user_is_called_over_the_connection_it_came_by(proxy, transport):
+    tier = proxy(registrar=USERS, extra_socket=transport.lower())
+    pbx = tier.answerer(PBX)
+    with tier.stream_phone(USER, transport) as user:
+        assert user.login("100") == 200
+        dialog = user.call_as("100")
+        assert user.reinvite(dialog) == 200
+        assert user.hang_up(dialog) == 200
+        assert pbx.methods().count("BYE") == 1
+        assert tier.call_user("100", user) == 200
+
+
 def test_one_may_not_call_in_the_name_of_another(proxy):
     tier = proxy(registrar=USERS)
     tier.answerer(PBX)
@@ -542,14 +583,15 @@ def test_user_is_not_banned_for_a_neighbour_who_fails(proxy):
     assert tier.said("refused login over") == 0, "no line that a jail would take it for"
 
 
-def test_nonce_of_nobody_counts_as_no_failure(proxy):
+@pytest.mark.parametrize("name", ["100", "999"])
+def test_nonce_of_nobody_counts_as_no_failure(proxy, name):
     """Who cannot hear our answers, since the address is not theirs, gets nobody banned."""
     tier = proxy(registrar=USERS, defence={"failed_logins": 2, "ban": 60})
     phone = tier.phone(STRANGER)
     for _ in range(4):
-        request = phone.registration("100")
+        request = phone.registration(name)
         challenge = phone.transact(request)
-        forged = phone.answer(request, challenge, "100", "wrong")
+        forged = phone.answer(request, challenge, name, "wrong")
         text = forged.get("Authorization")
         forged.set("Authorization", re.sub(r'nonce="[^"]+"', 'nonce="bm9uc2Vuc2U"', text))
         assert phone.transact(forged).status == 401
@@ -612,7 +654,9 @@ def test_many_registrations_of_a_stranger_are_not_answered(proxy):
     assert 1 <= len(_heard(phone, 60)) <= 20
 
 
-def test_malformed_request_is_refused(proxy):
+def test_malformed_request_is_refused(proxy, flavour):
+    if flavour == "twin":
+        pytest.skip("the twin takes a host name with a space in it")
     tier = proxy()
     phone = tier.phone(STRANGER)
     request = phone.request("OPTIONS")
@@ -648,6 +692,25 @@ def test_preloaded_route_leads_nowhere(proxy, method, sender):
     victim.close()
 
 
+def test_route_of_a_call_that_is_up_leads_nowhere_else(proxy, flavour):
+    if flavour == "twin":
+        pytest.skip("the twin takes any route of a call it knows")
+    tier = proxy(registrar=USERS)
+    pbx, user, victim = tier.answerer(PBX), tier.phone(USER), Victim(tier.port)
+    assert user.login("100") == 200
+    dialog = user.call_as("100")
+    for target, route in ((victim.uri, ""), (dialog.target, victim.uri)):
+        request = user.within(dialog, "INFO")
+        request.uri = target
+        if route:
+            request.add("Route", f"<{route};lr>")
+        assert user.transact(request).status == 404
+    assert victim.heard() == []
+    victim.close()
+    assert user.hang_up(dialog) == 200
+    assert pbx.methods().count("BYE") == 1
+
+
 @pytest.mark.parametrize("sender", [STRANGER, CARRIER])
 def test_forged_hiding_contact_leads_nowhere(proxy, sender, flavour):
     if flavour == "twin":
@@ -668,10 +731,14 @@ def test_forged_hiding_contact_leads_nowhere(proxy, sender, flavour):
 # accounts of calls
 
 
-def test_calls_are_accounted_for(proxy):
+def test_calls_are_accounted_for(proxy, flavour):
+    if flavour == "twin":
+        pytest.skip("the twin writes no records of calls")
     tier = proxy()
     pbx, phone = tier.answerer(PBX), tier.phone(CARRIER)
     dialog = phone.call("1000")
+    # A call that ends within a millisecond of its answer is not accounted for.
+    assert phone.reinvite(dialog) == 200
     assert phone.hang_up(dialog) == 200
     until(lambda: tier.said("ACC: call ended"))
     pbx.status = 486
