@@ -1171,6 +1171,10 @@ class _Daemon:
         """Let OpenSIPS look at the tree before anything of it is live; the copy goes again."""
         if not Path(_opt("binary")).exists():
             return [] if __opts__["test"] else [f"{_opt('binary')} is not installed"]
+        try:
+            _check_pairs(tree)
+        except CommandExecutionError as err:
+            return [str(err)]
         staged = _util("staged.stage", self.conf_dir, tree, **self.owner)
         try:
             return config_check(staged, memory=self.memory)["problems"]
@@ -1420,6 +1424,7 @@ def _note_tables(tree, tables):
 
 def _check_pairs(tree):
     """Verify every certificate with its key before OpenSIPS drops the domain without a word."""
+    _util("opensips_tls.check_ciphers", _table(tree, "tls_mgm"))
     for row in _util("opensips_tls.pairs", _table(tree, "tls_mgm")):
         __salt__["certificate.verify"](row["domain"], row["certificate"], row["private_key"])
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import ipaddress
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +34,8 @@ def rows(context: dict, read: Callable[[str], bytes] | None = None) -> dict[str,
 
 
 def _all(context: dict, read: Callable[[str], bytes]) -> dict[str, list[dict]]:
+    _check_names(context)
+    _check_banned(context)
     found = {"dispatcher": _dispatcher(context), "address": _address(context)}
     if context.get("gateways") or context.get("fraud"):  # fraud_detection wants drouting
         found["dr_gateways"] = _gateways(context)
@@ -66,6 +70,61 @@ def _all(context: dict, read: Callable[[str], bytes]) -> dict[str, list[dict]]:
             for user, settings in sorted(users.items(), key=lambda item: str(item[0]))
         ]
     return found
+
+
+def _check_names(context: dict) -> None:
+    """Refuse what names something that is not there, or names something twice."""
+    sets = context.get("dispatcher") or {}
+    for number, destinations in sets.items():
+        uris = [one["uri"] for one in destinations]
+        if len(set(uris)) < len(uris):
+            raise ValueError(f"pillar opensips:dispatcher:{number} holds a destination twice")
+    for at, entry in enumerate(context.get("numbers") or ()):
+        if str(entry["set"]) not in {str(number) for number in sets}:
+            raise ValueError(f"pillar opensips:numbers:{at}: there is no such dispatcher set")
+    cluster = context.get("cluster") or {}
+    nodes = cluster.get("nodes") or {}
+    if len({node["id"] for node in nodes.values()}) < len(nodes):
+        raise ValueError("pillar opensips:cluster:nodes: two nodes have one id")
+    for tag, active in (cluster.get("tags") or {}).items():
+        if active is not None and active not in nodes:
+            raise ValueError(f"pillar opensips:cluster:tags:{tag}: no such node in the cluster")
+    registrar = context.get("registrar") or {}
+    for domain in registrar.get("users") or {}:
+        if domain not in (registrar.get("domains") or ()):
+            raise ValueError(f"pillar opensips:registrar:users:{domain}: not in registrar:domains")
+
+
+def _check_banned(context: dict) -> None:
+    """Refuse to ban who may call: a carrier is never shut out by a list."""
+    banned = context.get("banned")
+    if not banned:
+        return
+    held = sorted(_ends(where) for where in banned)
+    firsts = [first for first, _ in held]
+    # The furthest any network reaches that begins so early: networks may lie in one another.
+    reach = list(itertools.accumulate((last for _, last in held), max))
+    gateways = (context.get("gateways") or {}).values()
+    fleet = (node["address"] for node in (context.get("fleet") or {}).values())
+    known = itertools.chain(
+        context.get("trusted") or (),
+        fleet,
+        (one["address"] for one in gateways),
+        *((one.get("sources") or ()) for one in gateways),
+    )
+    for first, last in map(_ends, known):
+        at = bisect.bisect_right(firsts, last)
+        if at and reach[at - 1] >= first:
+            raise ValueError("pillar opensips:banned covers who is trusted; take that out")
+
+
+def _ends(where: str) -> tuple[int, int]:
+    """Return the first and the last address of a network, as numbers."""
+    try:
+        network = ipaddress.ip_network(where, strict=False)
+    except ValueError:
+        return (-1, -2)  # told where it is made a row
+    return int(network.network_address), int(network.broadcast_address)
 
 
 def standby_set(number: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 CLIENT, SERVER = 1, 2  # documentation of tls_mgm, column `type`
 ANY = ("*", "")
 PROBE = "probe"  # stands for the star of a name like *.example.org
@@ -14,6 +16,18 @@ def pairs(rows: list[dict]) -> list[dict]:
         for row in rows
         if row.get("certificate") or row["type"] == SERVER
     ]
+
+
+def check_ciphers(rows: list[dict]) -> None:
+    """Raise ``ValueError`` for a list of ciphers that names none OpenSSL has."""
+    for row in rows:
+        if row.get("cipher_list"):
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(str(row["cipher_list"]))
+            except (ssl.SSLError, ValueError):
+                raise ValueError(
+                    f"pillar opensips:tls:{row['domain']}:ciphers names none that OpenSSL has"
+                ) from None
 
 
 def expected(rows: list[dict], sockets: list[tuple[str, int]]) -> list[dict]:

@@ -14,6 +14,9 @@ opensips_tables = load("_utils/opensips_tables.py")
 EVERYTHING = REPOSITORY / "tests/functional/opensips/everything.yaml"
 
 
+PBX = {"node": "pbx-01", "uri": "sip:10.77.0.21:5060"}
+
+
 def everything():
     return {"node": {"name": "sip-01"}, **yaml.safe_load(EVERYTHING.read_text())}
 
@@ -166,8 +169,21 @@ def test_cluster_and_fraud():
         ({"tls": {}}, "sockets: tls and wss need a domain of opensips:tls"),
         ({"node": {"name": "sip-03"}}, "cluster:nodes lacks this node"),
         ({"gateways": {"a": {}}}, "has not the form"),
-        ({"dispatcher": {"one": []}}, "has not the form"),
+        ({"dispatcher": {"one": []}, "numbers": []}, "has not the form"),
         ({"dispatcher": [1]}, "has not the form"),
+        ({"dispatcher": {"1": [PBX, PBX]}}, "dispatcher:1 holds a destination twice"),
+        ({"numbers": [{"set": 77}]}, "numbers:0: there is no such dispatcher set"),
+        ({"cluster": {"nodes": {"a": {"id": 1}, "b": {"id": 1}}}}, "two nodes have one id"),
+        ({"cluster": {"nodes": {}, "tags": {"vip": "b"}}}, "cluster:tags:vip: no such node"),
+        ({"registrar": {"users": {"b.example": {}}}}, "registrar:users:b.example: not in"),
+        ({"trusted": ["192.0.2.9"], "banned": ["192.0.2.0/24"]}, "banned covers who is trusted"),
+        ({"trusted": ["192.0.2.0/24"], "banned": ["192.0.2.9", "10.0.0.1"]}, "banned covers"),
+        (
+            {"gateways": {"a": {"address": "198.51.100.7"}}, "banned": ["198.51.100.7"]},
+            "banned covers",
+        ),
+        ({"fleet": {"pbx-01": {"address": "10.9.9.9"}}, "banned": ["10.0.0.0/8"]}, "banned covers"),
+        ({"banned": ["nonsense"]}, "banned holds what is no address"),
     ],
 )
 def test_what_leads_nowhere_is_told_by_its_key(changes, told):
@@ -203,3 +219,11 @@ def test_any_pillar_is_rows_or_one_sentence(value, key):
         assert "\n" not in str(err)
     else:
         assert set(rows) <= set(opensips_tables.TABLES)
+
+
+def test_ban_beside_who_is_trusted_is_fine():
+    context = {
+        "trusted": ["192.0.2.9"],
+        "banned": ["192.0.2.8/32", "192.0.2.10/31", "2001:db8::/32"],
+    }
+    assert [row["grp"] for row in opensips_rows.rows(context)["address"]].count(3) == 3
