@@ -97,6 +97,11 @@ def full(request, tmp_path, monkeypatch):
     made.close()
 
 
+def reloads_certificates(node):
+    """From 4.0 on it dies of it, hence a certificate waits for a restart."""
+    return node.call("status")["version"].startswith("OpenSIPS (3.")
+
+
 def refused(call, *arguments, match, **keywords):
     with pytest.raises(CommandExecutionError, match=match):
         call(*arguments, **keywords)
@@ -130,6 +135,9 @@ def test_every_table_is_read_again_and_checked(full):
     for function in RELOADS:
         if function == "fraud_reload" and not full.context["fraud"]:
             continue
+        if function == "tls_reload" and not reloads_certificates(full):
+            refused(full.call, function, match="tls_reload refused")
+            continue
         done = full.call(function)
         assert set(done) == MUTATED, function
         assert done["before"] == done["after"], function
@@ -161,6 +169,12 @@ def test_certificate_is_renewed_and_proven(full):
     context = full.changed(certificates={"default": str(full.root / "tls" / "two")})
     predicted = full.configured(context, test=True)
     applied = full.configured(context)
+    if not reloads_certificates(full):
+        assert applied["result"] is False
+        assert "restart needed: dbtext/tls_mgm" in applied["comment"]
+        served = full.call("cert_served", "127.0.0.1", full.tls_port)
+        assert served["fingerprint"] == full.fingerprint
+        return
     assert applied["result"] is True, applied["comment"]
     assert applied["changes"]["actions"] == [full.taken(), "tls_reload"]
     assert predicted["changes"] == applied["changes"]
@@ -175,7 +189,7 @@ def test_certificate_with_another_key_is_never_served(full):
     context = full.changed(certificates={"default": str(full.root / "tls" / "two")})
     failed = full.configured(context)
     assert failed["result"] is False
-    assert "key does not match" in failed["comment"]
+    assert not reloads_certificates(full) or "key does not match" in failed["comment"]
     served = full.call("cert_served", "127.0.0.1", full.tls_port)
     assert served["fingerprint"] == full.fingerprint
     assert full.running()["changes"] == {}
@@ -183,6 +197,8 @@ def test_certificate_with_another_key_is_never_served(full):
 
 def test_table_that_a_person_broke_is_put_back(full):
     """`tls_reload` by hand after an edit by hand: the one that ran comes back, and is served."""
+    if not reloads_certificates(full):
+        pytest.skip("tls_reload is refused from 4.0 on")
     path = full.conf / "dbtext" / "tls_mgm"
     good = path.read_bytes()
     path.write_bytes(good.replace(b"BEGIN PRIVATE KEY", b"BEGIN PRIVATE KEX"))

@@ -126,13 +126,11 @@ def test_destination_of_a_withdrawn_node_stays_out(node, call):
     assert states == {URI: "Inactive"}
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff"])
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[]"])
 def test_note_of_who_is_out_that_cannot_be_read(node, call, content):
     call._note_withdrawn({})
     (node.root / "state/withdrawn.json").write_bytes(content)
     told(call.withdrawn, match="unreadable; mend or remove it")
-    (node.root / "state/withdrawn.json").write_bytes(b"[]")
-    assert call.withdrawn() == {}
 
 
 # -- tables --------------------------------------------------------------------------------------
@@ -354,6 +352,29 @@ def test_domain_that_was_dropped_without_a_word(node, call):
     node.remember()
     node.answers["tls_list"] = {"Domains": []}
     told(call.tls_reload, match="does not show what table tls_mgm holds on disk; its certificate")
+
+
+def test_certificates_wait_for_a_restart_from_4_0_on(node, call):
+    """It dies of a reload (measured on 4.0.1)."""
+    tls(node)
+    old = call._tree()
+    tls(node, certificate="two")
+    new, daemon = call._tree(), call._Daemon()
+    assert daemon.classify(old, new)["disruption"] == "reload"
+    (node.root / "opensips").touch()
+    node.salt["cmd.run_stdout"] = lambda *_, **__: "version: opensips 4.0.1 (x86_64/linux)"
+    assert daemon.classify(old, new)["disruption"] == "restart"
+    assert daemon.safe_part(old, new)["dbtext/tls_mgm"] == old["dbtext/tls_mgm"]
+    told(call.tls_reload, match="tls_reload refused")
+    tls(node, private_key="wrong")
+    (problem,) = daemon.problems(call._tree())
+    assert "key does not match" in problem
+    assert daemon.node()["state"] == "in_service"
+
+
+def test_routes_are_not_reloaded_once_memory_is_short(node, call, monkeypatch):
+    monkeypatch.setattr(call, "_free_memory", lambda: 0)
+    told(call._reload_routes, 0, "lab-local", match="a process has less than")
 
 
 def test_bundle_comes_from_pillar_verified(node, call):
