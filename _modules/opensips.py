@@ -1675,8 +1675,8 @@ def _reload_routes(reloads, workspace):
 def _free_memory():
     """Return the private memory, in bytes, of the process that has least; much where none tells."""
     told = statistics("pkmem:")
-    return min((int(value) for name, value in told.items() if name.endswith("-free_size")),
-               default=LEAST_FREE)  # fmt: skip
+    free = (int(value) for name, value in told.items() if name.endswith("-free_size"))
+    return min((size for size in free if size), default=LEAST_FREE)  # 0: it has not begun yet
 
 
 # -- what runs -----------------------------------------------------------------------------------
