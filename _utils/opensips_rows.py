@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bisect
 import ipaddress
-import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +33,6 @@ def rows(context: dict, read: Callable[[str], bytes] | None = None) -> dict[str,
 
 def _all(context: dict, read: Callable[[str], bytes]) -> dict[str, list[dict]]:
     _check_names(context)
-    _check_banned(context)
     found = {"dispatcher": _dispatcher(context), "address": _address(context)}
     if context.get("gateways") or context.get("fraud"):  # fraud_detection wants drouting
         found["dr_gateways"] = _gateways(context)
@@ -93,38 +90,6 @@ def _check_names(context: dict) -> None:
     for domain in registrar.get("users") or {}:
         if domain not in (registrar.get("domains") or ()):
             raise ValueError(f"pillar opensips:registrar:users:{domain}: not in registrar:domains")
-
-
-def _check_banned(context: dict) -> None:
-    """Refuse to ban who may call: a carrier is never shut out by a list."""
-    banned = context.get("banned")
-    if not banned:
-        return
-    held = sorted(_ends(where) for where in banned)
-    firsts = [first for first, _ in held]
-    # The furthest any network reaches that begins so early: networks may lie in one another.
-    reach = list(itertools.accumulate((last for _, last in held), max))
-    gateways = (context.get("gateways") or {}).values()
-    fleet = (node["address"] for node in (context.get("fleet") or {}).values())
-    known = itertools.chain(
-        context.get("trusted") or (),
-        fleet,
-        (one["address"] for one in gateways),
-        *((one.get("sources") or ()) for one in gateways),
-    )
-    for first, last in map(_ends, known):
-        at = bisect.bisect_right(firsts, last)
-        if at and reach[at - 1] >= first:
-            raise ValueError("pillar opensips:banned covers who is trusted; take that out")
-
-
-def _ends(where: str) -> tuple[int, int]:
-    """Return the first and the last address of a network, as numbers."""
-    try:
-        network = ipaddress.ip_network(where, strict=False)
-    except ValueError:
-        return (-1, -2)  # told where it is made a row
-    return int(network.network_address), int(network.broadcast_address)
 
 
 def standby_set(number: int) -> int:

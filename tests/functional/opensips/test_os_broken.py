@@ -326,9 +326,6 @@ GIVEN = {
     "algorithm that is none": ({"algorithm": 99}, "opensips:algorithm: must be at most"),
     "trusted that is no address": ({"trusted": ["300.1.1.1"]}, "opensips:trusted"),
     "trusted of no length": ({"trusted": ["10.0.0.0/77"]}, "opensips:trusted"),
-    "banned that is trusted": (
-        {"trusted": ["192.0.2.9"], "banned": ["192.0.2.0/24"]}, "opensips:banned"),
-    "banned that is a gateway": ({**CARRIER, "banned": ["192.0.2.9"]}, "opensips:banned"),
     "pillar socket of no protocol": (
         {"sockets": [{**UDP, "proto": "pigeon"}]}, "opensips:sockets:0:proto: must be one of"),
     "socket without a port": ({"sockets": [{"proto": "udp"}]}, "opensips:sockets:0:port: missing"),

@@ -176,13 +176,6 @@ def test_cluster_and_fraud():
         ({"cluster": {"nodes": {"a": {"id": 1}, "b": {"id": 1}}}}, "two nodes have one id"),
         ({"cluster": {"nodes": {}, "tags": {"vip": "b"}}}, "cluster:tags:vip: no such node"),
         ({"registrar": {"users": {"b.example": {}}}}, "registrar:users:b.example: not in"),
-        ({"trusted": ["192.0.2.9"], "banned": ["192.0.2.0/24"]}, "banned covers who is trusted"),
-        ({"trusted": ["192.0.2.0/24"], "banned": ["192.0.2.9", "10.0.0.1"]}, "banned covers"),
-        (
-            {"gateways": {"a": {"address": "198.51.100.7"}}, "banned": ["198.51.100.7"]},
-            "banned covers",
-        ),
-        ({"fleet": {"pbx-01": {"address": "10.9.9.9"}}, "banned": ["10.0.0.0/8"]}, "banned covers"),
         ({"banned": ["nonsense"]}, "banned holds what is no address"),
     ],
 )
@@ -219,11 +212,3 @@ def test_any_pillar_is_rows_or_one_sentence(value, key):
         assert "\n" not in str(err)
     else:
         assert set(rows) <= set(opensips_tables.TABLES)
-
-
-def test_ban_beside_who_is_trusted_is_fine():
-    context = {
-        "trusted": ["192.0.2.9"],
-        "banned": ["192.0.2.8/32", "192.0.2.10/31", "2001:db8::/32"],
-    }
-    assert [row["grp"] for row in opensips_rows.rows(context)["address"]].count(3) == 3
