@@ -1865,7 +1865,9 @@ def _tables(context):
     """Return the files of the tree that are tables."""
     rows = _util("opensips_rows.rows", context)
     release = context.get("release", (3, 4))
-    made = _util("opensips_tables.files", rows, release, driver=context.get("local_driver"))
+    runtime = _util("opensips_rows.filled_by_calls", context)
+    driver = context.get("local_driver")
+    made = _util("opensips_tables.files", rows, release, runtime, driver=driver)
     return _with_extra(made)
 
 

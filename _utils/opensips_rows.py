@@ -87,9 +87,21 @@ def _check_names(context: dict) -> None:
         if active is not None and active not in nodes:
             raise ValueError(f"pillar opensips:cluster:tags:{tag}: no such node in the cluster")
     registrar = context.get("registrar") or {}
+    remote = (context.get("database") or {}).get("remote")
+    if registrar.get("domains") and not (registrar.get("users") or remote):
+        raise ValueError(
+            "pillar opensips:registrar: nobody can log in; give users or a database:remote"
+        )
     for domain in registrar.get("users") or {}:
         if domain not in (registrar.get("domains") or ()):
             raise ValueError(f"pillar opensips:registrar:users:{domain}: not in registrar:domains")
+
+
+def filled_by_calls(context: dict) -> list[str]:
+    """Return the tables that calls, registrations or others fill; Salt only makes them."""
+    registrar = context.get("registrar") or {}
+    accounts = ["subscriber"] if registrar.get("domains") and not registrar.get("users") else []
+    return ["acc", "dialog", "location", "missed_calls", *accounts]
 
 
 def standby_set(number: int) -> int:

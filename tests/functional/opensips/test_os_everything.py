@@ -69,10 +69,12 @@ def test_it_is_of_the_schema():
     )
 
 
+USERS = {"voice.example.com": {"1001": {"ha1": "0123456789abcdef" * 2}}}
+
 PILLARS = {
     "least": dict,
     "everything": everything,
-    "registrar": lambda: {"registrar": {"domains": ["voice.example.com"]}},
+    "registrar": lambda: {"registrar": {"domains": ["voice.example.com"], "users": USERS}},
     "carriers": lambda: {key: everything()[key] for key in ("gateways", "carriers", "outbound")},
     "fraud": lambda: {"fraud": {"1": [{"prefix": "9"}]}},
     "remote": lambda: {

@@ -143,7 +143,10 @@ def test_users_are_salts_only_where_pillar_has_them():
     assert opensips_rows.rows(everything(), read)["subscriber"] == [
         {"username": "1001", "domain": "voice.example.com", "ha1": "0123456789abcdef" * 2}
     ]
-    assert "subscriber" not in opensips_rows.rows({"registrar": {"domains": ["a.example.com"]}})
+    elsewhere = {"registrar": {"domains": ["a.example.com"]}, "database": {"remote": "mysql://x"}}
+    assert "subscriber" not in opensips_rows.rows(elsewhere)
+    assert "subscriber" in opensips_rows.filled_by_calls(elsewhere)
+    assert "subscriber" not in opensips_rows.filled_by_calls(everything())
 
 
 def test_cluster_and_fraud():
@@ -176,6 +179,7 @@ def test_cluster_and_fraud():
         ({"cluster": {"nodes": {"a": {"id": 1}, "b": {"id": 1}}}}, "two nodes have one id"),
         ({"cluster": {"nodes": {}, "tags": {"vip": "b"}}}, "cluster:tags:vip: no such node"),
         ({"registrar": {"users": {"b.example": {}}}}, "registrar:users:b.example: not in"),
+        ({"registrar": {"domains": ["a.example"]}}, "registrar: nobody can log in"),
         ({"banned": ["nonsense"]}, "banned holds what is no address"),
     ],
 )
