@@ -39,7 +39,13 @@ _ECHO = re.compile(
     r"|[Ff]ailed to fix configuration|error while (?:initializing|loading) modules|exiting"
     r"|failed to (?:validate|flatten|resolve file imports)|Failed to fix|check failed$"
     r"|returned with error|pre-fork function failed|init failed$|fix_socket_list|failed to load mod"
+    r"|failed to (?:solve module dependencies|fork module processes)|table version check"
+    r"|write\(-1\) failed|failed to send -1 status"
 )
+# A warning that is the only word of a fault.
+_FATAL_WARNING = re.compile(r"module \w+ depends on ")
+# Who speaks for another: a database driver and the core do not name the module that asked.
+_SERVANT = re.compile(r"core|db_\w+")
 # The true word comes before a parse error that tells something else.
 _TRUER = re.compile(
     r"type mismatch|module '.*' not found|same module twice|could not open|cannot open"
@@ -95,17 +101,27 @@ def explain(said: str, tree: dict[str, bytes], *roots: str, up: bool = False) ->
             pending.clear()
         else:
             heard.append(text)
-            if level in _SEVERE and text:
+            if text and (level in _SEVERE or _FATAL_WARNING.search(text)):
                 pending.append((module, text))
     if not causes:
-        clear = [line for line in pending if not _ECHO.search(line[1])]
-        causes = [_placed(module, text, tree) for module, text in clear]
+        causes = [
+            _placed(_asking(pending[number:]), text, tree)
+            for number, (_, text) in enumerate(pending)
+            if not _ECHO.search(text)
+        ]
     if not causes:
         causes = [_placed(module, text, tree) for _, module, text in lines if text]
     if not causes:
         last = said.strip().splitlines()[-1:] or ["without a word"]
         causes = [f"opensips does not start with it: {last[0]}"]
     return _unique([_stripped(cause, roots) for cause in causes])
+
+
+def _asking(lines: list[tuple[str, str]]) -> str:
+    """Return the module that the first of these lines is about: who asked complains next."""
+    if not _SERVANT.fullmatch(lines[0][0]):
+        return lines[0][0]
+    return next((name for name, _ in lines if not _SERVANT.fullmatch(name)), lines[0][0])
 
 
 def _unique(causes: list[str]) -> list[str]:
@@ -163,6 +179,11 @@ def _place(module: str, text: str, tree: dict[str, bytes]) -> str:
         return _nth(scripts, rf"^\s*socket\s*=\s*{protocol[1]}:", 1)
     for word in _hosts(text):
         found = _nth(scripts, rf"^\s*socket\s*=.*{re.escape(word)}", 1)
+        if found:
+            return found
+    column = re.search(r"no such column: (\w+)", text)
+    if column:
+        found = _last(scripts, rf'^\s*modparam\(.*"{column[1]}"')
         if found:
             return found
     for word in _named(text):  # as it stands in a script: an expression, a parameter, a URL
