@@ -79,6 +79,9 @@ def _check_names(context: dict) -> None:
     for at, entry in enumerate(context.get("numbers") or ()):
         if str(entry["set"]) not in {str(number) for number in sets}:
             raise ValueError(f"pillar opensips:numbers:{at}: there is no such dispatcher set")
+        wrong = _unreadable(entry["expression"])
+        if wrong:
+            raise ValueError(f"pillar opensips:numbers:{at}:expression {wrong}")
     cluster = context.get("cluster") or {}
     nodes = cluster.get("nodes") or {}
     if len({node["id"] for node in nodes.values()}) < len(nodes):
@@ -95,6 +98,19 @@ def _check_names(context: dict) -> None:
     for domain in registrar.get("users") or {}:
         if domain not in (registrar.get("domains") or ()):
             raise ValueError(f"pillar opensips:registrar:users:{domain}: not in registrar:domains")
+
+
+def _unreadable(expression: str) -> str:
+    """Return what is wrong with a regular expression; OpenSIPS reads POSIX's extended ones."""
+    try:
+        re.compile(expression)
+    except re.error:
+        return "does not compile"
+    if re.search(r"\s", expression):
+        return "holds a blank, which no number does"
+    if re.search(r"\\[dD]|\(\?", re.sub(r"\\[^dD]", "", expression)):
+        return "is Perl's: write [0-9] for a digit, and no (?"  # \d matches no digit here, unsaid
+    return ""
 
 
 def filled_by_calls(context: dict) -> list[str]:

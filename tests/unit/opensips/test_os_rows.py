@@ -176,6 +176,10 @@ def test_cluster_and_fraud():
         ({"dispatcher": [1]}, "has not the form"),
         ({"dispatcher": {"1": [PBX, PBX]}}, "dispatcher:1 holds a destination twice"),
         ({"numbers": [{"set": 77}]}, "numbers:0: there is no such dispatcher set"),
+        ({"numbers": [{"set": 1, "expression": "^(8"}]}, "numbers:0:expression does not compile"),
+        ({"numbers": [{"set": 1, "expression": "x; exit; #"}]}, "numbers:0:expression holds a bl"),
+        ({"numbers": [{"set": 1, "expression": r"^8\d+$"}]}, "numbers:0:expression is Perl's"),
+        ({"numbers": [{"set": 1, "expression": "^(?:8|9)"}]}, "numbers:0:expression is Perl's"),
         ({"cluster": {"nodes": {"a": {"id": 1}, "b": {"id": 1}}}}, "two nodes have one id"),
         ({"cluster": {"nodes": {}, "tags": {"vip": "b"}}}, "cluster:tags:vip: no such node"),
         ({"registrar": {"users": {"b.example": {}}}}, "registrar:users:b.example: not in"),
@@ -187,6 +191,12 @@ def test_what_leads_nowhere_is_told_by_its_key(changes, told):
     with pytest.raises(ValueError, match=told) as caught:
         opensips_rows.rows({**everything(), **changes}, read)
     assert str(caught.value).startswith("pillar opensips")
+
+
+@pytest.mark.parametrize("expression", [r"^8[0-9]{3}$", r"^\+49", r"^(8|9)", r"\\d", r"^\(?8"])
+def test_expression_of_posix_is_taken(expression):
+    numbers = [{"set": 1, "expression": expression}]
+    assert opensips_rows.rows({**everything(), "numbers": numbers}, read)["dispatcher"]
 
 
 def test_certificate_that_is_not_there_is_told_without_a_traceback():
