@@ -211,7 +211,7 @@ def members(*entries):
         (b"nonsense", "not a tar archive that can be read"),
         (b"", "not a tar archive that can be read"),
     ],
-    # An archive holds the second it was packed in: no name that all who run side by side would know.
+    # An archive holds the second it was packed in: no name that workers side by side agree on.
     ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else None,
 )
 def test_archive_that_is_not_plain_files_in_their_place_is_refused(
