@@ -83,6 +83,9 @@ TAG_SECONDS = 3.0
 SETTLE_SECONDS, POLL_SECONDS = 10.0, 0.5
 HEALTH_SOCKET = "opensips-health.socket"
 STATES = {"a": "Active", "i": "Inactive", "p": "Probing"}
+TLS_SIDES = {"client": 1, "server": 2}  # documentation of tls_mgm, column `type`
+TLS_COLUMNS = ("match_ip_address", "match_sip_domain", "method", "verify_cert", "require_cert",
+               "cipher_list", "ca_list", "ca_dir")  # fmt: skip
 
 
 def __virtual__():  # noqa: N807
@@ -561,24 +564,52 @@ def cert_served(address, port, server_name=None, timeout=HANDSHAKE_SECONDS):
     return __salt__["certificate.facts"](served)
 
 
-def bundle(certificate):
+def tls_domain(domain, certificate, side="server", test=False, **columns):
     """
-    Verify a bundle of pillar ``certificates`` and return it as columns of a TLS domain.
+    Have a TLS domain beside those of pillar serve a bundle of pillar ``certificates``.
 
-    Never run this by hand: the answer holds the key.
+    The key goes from pillar to the table; it is no argument and no part of the answer, which is
+    that of ``edit``.
+
+    domain
+        Name of the domain.
+
+    certificate
+        Name of the bundle; its key must match, or nothing is touched.
+
+    side
+        ``server`` or ``client``.
+
+    columns
+        Other columns of ``tls_mgm``: ``match_ip_address``, ``match_sip_domain``, ``method``,
+        ``verify_cert``, ``require_cert``, ``cipher_list``, ``ca_list``, ``ca_dir``.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt-call --local --out quiet opensips.bundle default
+        salt '*sip*' opensips.tls_domain example default match_sip_domain=sip.example.org test=True
     """
-    found = __salt__["pillar.get"](f"certificates:{certificate}", {}, unmask=True)
-    if not isinstance(found, dict) or not {"chain", "key"} <= set(found):
-        raise CommandExecutionError(f"pillar certificates:{certificate} must hold chain and key")
-    made = {"certificate": str(found["chain"]), "private_key": str(found["key"])}
-    __salt__["certificate.verify"](certificate, made["certificate"], made["private_key"])
-    return made
+    columns = {name: value for name, value in columns.items() if not name.startswith("__")}
+    unknown = sorted(columns.keys() - set(TLS_COLUMNS))
+    if unknown:
+        raise CommandExecutionError(
+            f"no argument {unknown[0]}; there are: {', '.join(TLS_COLUMNS)}"
+        )
+    if side not in TLS_SIDES:
+        raise CommandExecutionError("side must be server or client")
+    row = {
+        "domain": str(domain),
+        "type": TLS_SIDES[side],
+        "match_ip_address": "*",
+        "match_sip_domain": "*",
+        "method": "TLSv1_2-",
+        "verify_cert": 0,
+        "require_cert": 0,
+        **columns,
+        **_bundle(certificate),
+    }
+    return _edit("tls_mgm", present=[row], test=test)
 
 
 def rtpengine_show():
@@ -1084,8 +1115,9 @@ def edit(table, present=(), absent=(), only=None, test=False):
         every other row of set 1.
 
     What is added is noted, so that ``configure`` keeps it. A row of pillar's is never changed or
-    taken away here: that is refused, naming the key. Check, exchange, reload, verification and
-    answer are those of ``configure``.
+    taken away here: that is refused, naming the row. Check, exchange, reload, verification and
+    answer are those of ``configure``. A private key is refused: arguments end up in the job cache;
+    see ``tls_domain``.
 
     CLI Example:
 
@@ -1093,36 +1125,9 @@ def edit(table, present=(), absent=(), only=None, test=False):
 
         salt '*sip*' opensips.edit dispatcher '[{setid: 2, destination: "sip:10.77.0.29:5060"}]'
     """
-    with _lock("opensips.edit", needed=not test):
-        tree, extra = _tree(), _extra()
-        path = f"dbtext/{table}"
-        if table not in _extra_tables() or path not in tree:
-            raise CommandExecutionError(
-                f"table {table} is not part of this configuration; pillar opensips asks for it"
-            )
-        whole, ours = _util(
-            "opensips_extra.changed",
-            table,
-            _util("opensips_tables.decode", table, tree[path]),
-            extra.get(table, []),
-            present=_completed(table, present),
-            absent=absent,
-            only=only,
-        )
-        content = _util("opensips_tables.encode", table, whole)
-        rendered = {"tree": {**tree, path: content}, "system": []}
-        reconciler = _util("reconcile.of", _Daemon())
-        if test:
-            return reconciler.configure(rendered, True)
-        # Noted first: what a crash leaves undone, the next `configure` does.
-        _note_extra({**extra, table: ours})
-        done = {"result": False}
-        try:
-            done = reconciler.configure(rendered, False)
-        finally:
-            if done["result"] is False:
-                _note_extra(extra)
-        return done
+    if any("private_key" in row for row in present):
+        raise CommandExecutionError("private_key is taken from pillar; use opensips.tls_domain")
+    return _edit(table, present, absent, only, test)
 
 
 def ensure_running(test=False):
@@ -1429,6 +1434,16 @@ def _check_pairs(tree):
         __salt__["certificate.verify"](row["domain"], row["certificate"], row["private_key"])
 
 
+def _bundle(certificate):
+    """Verify a bundle of pillar ``certificates`` and return it as columns of a TLS domain."""
+    found = __salt__["pillar.get"](f"certificates:{certificate}", {}, unmask=True)
+    if not isinstance(found, dict) or not {"chain", "key"} <= set(found):
+        raise CommandExecutionError(f"pillar certificates:{certificate} must hold chain and key")
+    made = {"certificate": str(found["chain"]), "private_key": str(found["key"])}
+    __salt__["certificate.verify"](certificate, made["certificate"], made["private_key"])
+    return made
+
+
 def _prove_tls(tree):
     """Shake hands with every TLS socket, for every domain that stands behind it."""
     sockets = _util("opensips_cfg.sockets", tree, "tls", "wss")
@@ -1443,6 +1458,40 @@ def _prove_tls(tree):
 
 
 # -- rows that states added ----------------------------------------------------------------------
+
+
+def _edit(table, present=(), absent=(), only=None, test=False):
+    """Have rows beside those of pillar, or no longer, and note them for ``configure``."""
+    with _lock("opensips.edit", needed=not test):
+        tree, extra = _tree(), _extra()
+        path = f"dbtext/{table}"
+        if table not in _extra_tables() or path not in tree:
+            raise CommandExecutionError(
+                f"table {table} is not part of this configuration; pillar opensips asks for it"
+            )
+        whole, ours = _util(
+            "opensips_extra.changed",
+            table,
+            _util("opensips_tables.decode", table, tree[path]),
+            extra.get(table, []),
+            present=_completed(table, present),
+            absent=absent,
+            only=only,
+        )
+        content = _util("opensips_tables.encode", table, whole)
+        rendered = {"tree": {**tree, path: content}, "system": []}
+        reconciler = _util("reconcile.of", _Daemon())
+        if test:
+            return reconciler.configure(rendered, True)
+        # Noted first: what a crash leaves undone, the next `configure` does.
+        _note_extra({**extra, table: ours})
+        done = {"result": False}
+        try:
+            done = reconciler.configure(rendered, False)
+        finally:
+            if done["result"] is False:
+                _note_extra(extra)
+        return done
 
 
 def _extra_path():

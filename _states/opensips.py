@@ -315,29 +315,7 @@ def tls_domain_present(name, certificate, side="server", **columns):
             - certificate: default
             - match_sip_domain: sip.example.org
     """
-    known = ("match_ip_address", "match_sip_domain", "method", "verify_cert", "require_cert",
-             "cipher_list", "ca_list", "ca_dir")  # fmt: skip
-    columns = {key: value for key, value in columns.items() if not key.startswith("__")}
-    unknown = sorted(columns.keys() - set(known))
-    if unknown or side not in ("server", "client"):
-        told = f"no argument {unknown[0]}" if unknown else "side is server or client"
-        return _failed(name, f"{told}; arguments are {', '.join(known)}")
-    try:
-        bundle = __salt__["opensips.bundle"](certificate)
-    except CommandExecutionError as err:
-        return _failed(name, str(err))
-    row = {
-        "domain": name,
-        "type": 2 if side == "server" else 1,
-        "match_ip_address": "*",
-        "match_sip_domain": "*",
-        "method": "TLSv1_2-",
-        "verify_cert": 0,
-        "require_cert": 0,
-        **columns,
-        **bundle,
-    }
-    return _state(name, "opensips.edit", "tls_mgm", present=[row])
+    return _state(name, "opensips.tls_domain", name, certificate, side, **columns)
 
 
 def rtpengine_node_present(name, set_id=1):

@@ -377,13 +377,53 @@ def test_routes_are_not_reloaded_once_memory_is_short(node, call, monkeypatch):
     told(call._reload_routes, 0, "lab-local", match="a process has less than")
 
 
-def test_bundle_comes_from_pillar_verified(node, call):
+def served_from_table(node, pillar):
+    """A daemon that lists and serves what its table holds, and pillar with one bundle."""
+
+    def domains(_):
+        rows = node.utils["opensips_tables.decode"](
+            "tls_mgm", (node.conf / "dbtext/tls_mgm").read_bytes()
+        )
+        sides = {1: "TLS_DOMAIN_CLI", 2: "TLS_DOMAIN_SRV"}
+        return {"Domains": [{"name": row["domain"], "type": sides[row["type"]]} for row in rows]}
+
+    node.answers["tls_list"] = domains
+    node.utils["tls_probe.served"] = lambda address, port, name, timeout: (
+        "two" if name == "sip.example.org" else "one"
+    )
+    node.salt["pillar.get"] = lambda key, default, unmask: pillar.get(key, default)
+
+
+def test_tls_domain_is_added_and_its_key_is_told_to_nobody(node, call):
     tls(node)
-    node.salt["pillar.get"] = lambda key, default, unmask: default
-    told(call.bundle, "x", match="pillar certificates:x must hold chain and key")
-    node.salt["pillar.get"] = lambda key, default, unmask: {"chain": "c", "key": "k"}
-    assert call.bundle("x") == {"certificate": "c", "private_key": "k"}
-    assert node.verified == ["x"]
+    served_from_table(node, {"certificates:example": {"chain": "two", "key": "canary-8F3K"}})
+    node.remember()
+    editable(node)
+    columns = {"match_sip_domain": "sip.example.org", "__pub_fun": "opensips.tls_domain"}
+    predicted = call.tls_domain("example", "example", test=True, **columns)
+    assert (predicted["result"], list(call.tls_list())) == (None, ["default"])
+    done = call.tls_domain("example", "example", **columns)
+    assert done["changes"] == predicted["changes"]
+    assert done["changes"]["actions"] == ["dbt_reload", "tls_reload"]
+    assert list(call.tls_list()) == ["default", "example"]
+    assert b"canary-8F3K" in (node.conf / "dbtext/tls_mgm").read_bytes()
+    assert "canary-8F3K" not in str([done, predicted, call.rows("tls_mgm")])
+    assert call.tls_domain("example", "example", **columns)["changes"] == {}, "it is kept"
+    assert call.edit("tls_mgm", absent=[{"domain": "example", "type": 2}])["result"] is True
+    assert list(call.tls_list()) == ["default"]
+
+
+def test_tls_domain_that_cannot_be(node, call):
+    tls(node)
+    served_from_table(node, {"certificates:odd": {"chain": "c", "key": "wrong"}})
+    before = (node.conf / "dbtext/tls_mgm").read_bytes()
+    told(call.tls_domain, "a", "x", match="pillar certificates:x must hold chain and key")
+    told(call.tls_domain, "a", "odd", match="certificate odd: key does not match")
+    told(call.tls_domain, "a", "odd", private_key="k", match="no argument private_key; there are")
+    told(call.tls_domain, "a", "odd", side="left", match="side must be server or client")
+    row = {"domain": "a", "type": 2, "certificate": "c", "private_key": "k"}
+    told(call.edit, "tls_mgm", present=[row], match="taken from pillar; use opensips.tls_domain")
+    assert (node.conf / "dbtext/tls_mgm").read_bytes() == before
 
 
 # -- routes --------------------------------------------------------------------------------------

@@ -86,18 +86,16 @@ def test_argument_that_no_table_has_is_refused():
     assert (
         "no argument colour" in states.module.dr_gateway_present("a", "sip:x", colour=1)["comment"]
     )
-    assert "no argument colour" in states.module.tls_domain_present("a", "b", colour=1)["comment"]
-    assert "side is" in states.module.tls_domain_present("a", "b", side="left")["comment"]
     assert states.calls == []
 
 
-def test_tls_domain_is_made_of_a_verified_bundle():
-    bundle = {"certificate": "chain", "private_key": "key"}
-    states = States(opensips__bundle=lambda name: bundle)
-    assert states.module.tls_domain_present("a", "default", "client", ca_dir="/x")["result"] is True
-    (row,) = states.calls[0][1]["present"]
-    assert row.items() >= {"domain": "a", "type": 1, "ca_dir": "/x", **bundle}.items()
-    states.salt["opensips.bundle"] = states.note(CommandExecutionError("key does not match"))
+def test_tls_domain_is_asked_for_by_names_only():
+    states = States()
+    states.salt["opensips.tls_domain"] = states.note({"result": True, "comment": "done"})
+    done = states.module.tls_domain_present("a", "default", "client", ca_dir="/x")
+    assert (done["name"], done["result"]) == ("a", True)
+    assert states.calls == [(("a", "default", "client"), {"test": False, "ca_dir": "/x"})]
+    states.salt["opensips.tls_domain"] = states.note(CommandExecutionError("key does not match"))
     refused = states.module.tls_domain_present("a", "default")
     assert (refused["result"], refused["comment"]) == (False, "key does not match")
 
