@@ -65,7 +65,7 @@ def problems(tree: dict[str, bytes]) -> list[str]:
     if found:
         return found  # what follows an open comment is not what it looks like
     bare = {path: _without_comments(text) for path, text in texts.items()}
-    return [*_includes(bare), *_sockets(bare), *_drivers(bare)]
+    return [_clean(told) for told in [*_includes(bare), *_sockets(bare), *_drivers(bare)]]
 
 
 def explain(said: str, tree: dict[str, bytes], *roots: str, up: bool = False) -> list[str]:
@@ -125,8 +125,12 @@ def _asking(lines: list[tuple[str, str]]) -> str:
 
 
 def _unique(causes: list[str]) -> list[str]:
-    clean = (_URL_PASSWORD.sub(r"\1***@", " ".join(cause.split()))[:LENGTH] for cause in causes)
-    return list(dict.fromkeys(clean))[:SHOWN]
+    return list(dict.fromkeys(map(_clean, causes)))[:SHOWN]
+
+
+def _clean(cause: str) -> str:
+    """Return a cause as one short line without the password of a URL."""
+    return _URL_PASSWORD.sub(r"\1***@", " ".join(cause.split()))[:LENGTH]
 
 
 def _relative(path: str, roots: tuple[str, ...]) -> str:

@@ -63,6 +63,11 @@ def test_good_tree_has_none():
         ),
         (
             "main",
+            b'include_file "mysql://a:pw@h/o"\n',
+            "opensips.cfg:4: mysql://a:***@h/o is no file of this tree",
+        ),
+        (
+            "main",
             b'include_file "conf.d/20.cfg"\n',
             "opensips.cfg:4: conf.d/20.cfg is included already, see opensips.cfg:3",
         ),
