@@ -459,6 +459,14 @@ def test_each_domain_is_proven_where_it_stands(
     ]
 
 
+def test_ciphers_are_names_that_openssl_has() -> None:
+    row = {"domain": "d", "type": 2}
+    domains.check_ciphers([row, {**row, "cipher_list": "ECDHE+AESGCM:!aNULL"}])
+    for ciphers in ("NONSENSE", "ECDHE\0+AESGCM"):
+        with pytest.raises(ValueError, match="opensips:tls:d:ciphers names none that OpenSSL has"):
+            domains.check_ciphers([row, {**row, "cipher_list": ciphers}])
+
+
 def test_nobody_serves() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -372,9 +372,33 @@ def test_certificates_wait_for_a_restart_from_4_0_on(node, call):
     assert daemon.node()["state"] == "in_service"
 
 
-def test_routes_are_not_reloaded_once_memory_is_short(node, call, monkeypatch):
-    monkeypatch.setattr(call, "_free_memory", lambda: 0)
-    told(call._reload_routes, 0, "lab-local", match="a process has less than")
+def test_list_of_ciphers_that_openssl_does_not_know_never_reaches_the_daemon(node, call):
+    """OpenSIPS drops the domain and says OK."""
+    tls(node)
+    node.remember()
+    ran = (node.conf / "dbtext/tls_mgm").read_bytes()
+    tls(node, cipher_list="NONSENSE")
+    (problem,) = with_binary(node)._Daemon().problems(call._tree())
+    assert problem == "pillar opensips:tls:default:ciphers names none that OpenSSL has"
+    (node.root / "opensips").unlink()
+    told(call.tls_reload, match="default:ciphers names none.*; the table that ran is back")
+    assert (node.conf / "dbtext/tls_mgm").read_bytes() == ran
+
+
+def with_binary(node):
+    (node.root / "opensips").touch()
+    return node.module
+
+
+def test_routes_are_not_reloaded_once_memory_is_short(node, call):
+    """The process that has least decides; its largest pieces and its used bytes do not."""
+    node.answers["reload_routes"] = "OK"
+    free = {"pkmem:0-free_size": 9 << 20, "pkmem:1-free_size": 1 << 20}
+    node.answers["get_statistics"] = {**free, "pkmem:1-real_used_size": 7}
+    assert call._reload_routes(3, "lab-local") == 4
+    node.answers["get_statistics"]["pkmem:1-free_size"] -= 1
+    told(call._reload_routes, 4, "lab-local", match=r"has less than 1 MiB left; run `guardian dep")
+    assert node.commands().count("reload_routes") == 1
 
 
 def served_from_table(node, pillar):

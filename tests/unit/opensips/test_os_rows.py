@@ -199,6 +199,17 @@ def test_expression_of_posix_is_taken(expression):
     assert opensips_rows.rows({**everything(), "numbers": numbers}, read)["dispatcher"]
 
 
+def test_certificate_is_read_from_its_directory(tmp_path):
+    for name in ("chain", "key"):
+        (tmp_path / f"{name}.pem").write_text(f"a {name}\n")
+    context = {"certificates": {"c": str(tmp_path)}, "tls": {"d": {"certificate": "c"}}}
+    (row,) = opensips_rows.rows(context)["tls_mgm"]
+    assert (row["certificate"], row["private_key"]) == ("a chain\n", "a key\n")
+    (tmp_path / "key.pem").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"tls:d: .*/key\.pem is not there or not PEM"):
+        opensips_rows.rows(context)
+
+
 def test_certificate_that_is_not_there_is_told_without_a_traceback():
     def missing(path):
         raise FileNotFoundError(path)
