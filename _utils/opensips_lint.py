@@ -30,7 +30,7 @@ _URL_PASSWORD = re.compile(r"(\w+://[^:/@\s\"]*:)[^@\s\"]+@")
 _LOADED = re.compile(r'^[ \t]*loadmodule[ \t]+"(\w+)\.so"', re.MULTILINE)
 _SAID = re.compile(r"\b(ERROR|CRITICAL|ALERT|EMERG|BUG|WARNING):([\w-]+):([\w<>-]+): *(.*)")
 _PARSE = re.compile(r"parse error in (?P<file>\S+?):(?P<line>\d+):\d+(?:-\d+)?: *(?P<cause>.*)")
-_AT = re.compile(r" at (?P<file>\S+?):(?P<line>\d+)(?::\d+)?\.?$")
+_AT = re.compile(r"(?: at|>,) (?P<file>\S+?):(?P<line>\d+)(?::\d+)?\.?$")
 _SEVERE = ("ERROR", "CRITICAL", "ALERT", "EMERG", "BUG")
 # What says only that something else failed.
 _ECHO = re.compile(
@@ -88,14 +88,14 @@ def explain(said: str, tree: dict[str, bytes], *roots: str, up: bool = False) ->
             if _VAGUE.search(parsed["cause"]):
                 truer = truer or [earlier for _, earlier in pending if not _ECHO.search(earlier)]
             cause = truer[-1] if truer else parsed["cause"]
-            place = f"{_relative(parsed['file'], roots)}:{parsed['line']}"
+            place = f"{_stripped(parsed['file'], roots)}:{parsed['line']}"
             causes.append(f"{place}: {cause}")
             break  # it quotes the file from here on, and what is in it
         at = _AT.search(text)
         if at and pending:
-            place = f"{_relative(at['file'], roots)}:{at['line']}"
+            place = f"{_stripped(at['file'], roots)}:{at['line']}"
             told = [earlier for _, earlier in pending if not _ECHO.search(earlier)]
-            command = re.search(r"command (<\w+>)", f"{text} {pending[-1][1]}")
+            command = re.search(r"(?:command|function) (<\w+>)", f"{text} {pending[-1][1]}")
             whose = f", in {command[1]}" if command and told and command[1] not in told[0] else ""
             causes.append(f"{place}: {(told or [pending[-1][1]])[0]}{whose}")
             pending.clear()
@@ -131,10 +131,6 @@ def _unique(causes: list[str]) -> list[str]:
 def _clean(cause: str) -> str:
     """Return a cause as one short line without the password of a URL."""
     return _URL_PASSWORD.sub(r"\1***@", " ".join(cause.split()))[:LENGTH]
-
-
-def _relative(path: str, roots: tuple[str, ...]) -> str:
-    return _stripped(path, roots)
 
 
 def _stripped(text: str, roots: tuple[str, ...]) -> str:

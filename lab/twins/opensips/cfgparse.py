@@ -176,7 +176,9 @@ class Parser:
         self._tokens = [token for token in tokens(file) if token.kind != "open"]
         self._at = 0
         self._kind = ""  # letter of the kind of route being read
-        self._calls: list[tuple[Call, Function]] = []
+        self._in = ("", "")  # kind and name of that route
+        self._calls: list[tuple[tuple[str, str], Call, Function]] = []
+        self._leads: dict[tuple[str, str], set[str]] = {}  # routes a route calls
         self._mpath = ""
         self.config = Config()
 
@@ -258,6 +260,7 @@ class Parser:
         path = unquote(token.text)
         name = path.rsplit("/", 1)[-1].removesuffix(".so")
         known = name in MODULES and (path.endswith(".so") or name in ("proto_udp", "proto_tcp"))
+        known = known and (not self._mpath or Path(self._mpath).is_dir())
         if not known or name in self.config.modules:
             before = f"ERROR:core:load_module: module '{path}' not found in '{self._mpath}'"
             if name in self.config.modules:
@@ -284,14 +287,19 @@ class Parser:
             cause = f"parameter <{parameter}> not found in module <{module_name}>"
         elif kind not in ("both", "str" if isinstance(value, str) else "int"):
             cause = f"type mismatch for parameter <{parameter}> in module <{module_name}>"
+        elif parameter == "shvset" and "=" not in str(value):
+            told = f"ERROR:cfgutils:param_set_xvar: unable to set shv parameter [{value}]"
+            raise self._unset(closing, module_name, parameter, told)
         else:
             here = self.config.parameters.setdefault(module_name, {})
             here.setdefault(parameter, []).append(value)
             return
-        raise closing.error(
-            f"Parameter <{parameter}> not found in module <{module_name}> - can't set",
-            before=f"ERROR:core:set_mod_param_regex: {cause}",
-        )
+        told = f"ERROR:core:set_mod_param_regex: {cause}"
+        raise self._unset(closing, module_name, parameter, told)
+
+    def _unset(self, at: Token, module: str, parameter: str, told: str) -> ConfigError:
+        cause = f"Parameter <{parameter}> not found in module <{module}> - can't set"
+        return at.error(cause, before=told)
 
     def _folded(self) -> str:
         """Strings side by side are one."""
@@ -376,7 +384,10 @@ class Parser:
         address, port = self._host(), self._port()
         advertised, tag = None, ""
         while True:
-            if self._take("as", "AS"):
+            if self._is("as", "AS"):
+                token = self._next()
+                if self._here.text in (*ROUTES, *GLOBALS, "loadmodule", "modparam"):
+                    raise token.error("syntax error", "")
                 advertised = self._host(), self._port()
             elif self._take("use_workers", "USE_WORKERS"):
                 self._number()
@@ -399,8 +410,21 @@ class Parser:
 
     # checks over the whole
 
+    def _reached(self) -> set[tuple[str, str]]:
+        """The routes `-C` looks into: those nobody calls wait for the start."""
+        todo = [key for key in self.config.routes if key[0] != "route" or not key[1]]
+        found = set(todo)
+        while todo:
+            led = {("route", name) for name in self._leads.get(todo.pop(), ())} - found
+            found |= led
+            todo += led
+        return found
+
     def _check_arguments(self) -> None:
-        for call, function in self._calls:
+        reached = self._reached()
+        for key, call, function in self._calls:
+            if key not in reached:
+                continue
             for number, given in enumerate(call.arguments, start=1):
                 told = self._wrong(function.parameters[number - 1], given, number)
                 if told:
@@ -414,7 +438,7 @@ class Parser:
         self, parameter: Parameter, given: "str | int | Variable | None", number: int
     ) -> str:
         """What the real one says of an argument, empty when it is right."""
-        if wrong := _mismatch(parameter, given):
+        if wrong := mismatch(parameter, given):
             return f"ERROR:core:check_cmd: Param [{number}] expected to be {wrong}"
         if isinstance(given, str) and parameter.expanded:
             try:
@@ -461,9 +485,12 @@ class Parser:
                 needs.append("sql")
             for needed in needs:
                 if needed not in loaded and not (needed == "sql" and loaded & set(_DRIVERS)):
+                    what = f"module {needed}, but it was not loaded!"
+                    if needed == "sql":
+                        what = "an sqldb module, but none was loaded!"
                     raise ConfigError(
                         f"WARNING:core:solve_module_dependencies: module {module} depends on"
-                        f" {'a SQL database' if needed == 'sql' else needed}\n"
+                        f" {what}\n"
                         "ERROR:core:main: failed to solve module dependencies"
                     )
 
@@ -479,7 +506,7 @@ class Parser:
                 self._expect(",")
                 self._number()
             self._expect("]")
-        self._kind = ROUTES[kind]
+        self._kind, self._in = ROUTES[kind], (kind, name)
         self._expect("{", f"invalid {' ' if kind == 'route' else ''}{kind}"
                      f"{' ' if kind == 'route' else ''} statement")  # fmt: skip
         body = self._block(loop=False)
@@ -723,6 +750,8 @@ class Parser:
         while self._take(","):
             arguments.append(None if self._take("NULL", "null") else self._argument("route"))
         self._expect(")")
+        if isinstance(first, str):
+            self._leads.setdefault(self._in, set()).add(first)
         return Call("route", tuple(arguments), place)
 
     def _log(self, name: str, place: str) -> Call:
@@ -750,7 +779,7 @@ class Parser:
         closing = self._next()
         function = self._checked(token, closing, arguments)
         call = Call(token.text, tuple(arguments), f"{closing.file}:{closing.line}")
-        self._calls.append((call, function))
+        self._calls.append((self._in, call, function))
         return call
 
     def _argument(self, command: str) -> str | int | Variable:
@@ -783,7 +812,7 @@ class Parser:
         return function
 
 
-def _mismatch(parameter: Parameter, given: "str | int | Variable | None") -> str:
+def mismatch(parameter: Parameter, given: "str | int | Variable | None") -> str:
     """What a literal should have been, empty when it is right."""
     if given is None or isinstance(given, Variable):
         return ""

@@ -1,9 +1,12 @@
 """One run of the script over one message, and what its routes leave for each other."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import sip
+from errors import TableError
 
 if TYPE_CHECKING:
     from transactions import Transaction
@@ -22,6 +25,18 @@ class Peer(NamedTuple):
 
 class StartError(Exception):
     """Why the daemon cannot start although `-C` had nothing against its configuration."""
+
+
+@contextmanager
+def starting(module: str) -> Iterator[None]:
+    """Tell whose start a table ends."""
+    try:
+        yield
+    except TableError as err:
+        raise StartError(
+            f"{err}\nERROR:{module}:mod_init: failed to load data from DB\n"
+            f"ERROR:core:init_mod: failed to initialize module {module}"
+        ) from None
 
 
 class ScriptExit(Exception):  # noqa: N818 (not an error)

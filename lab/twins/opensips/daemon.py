@@ -20,7 +20,7 @@ from fifo import Pipe
 from mi import Management
 from release import version
 from script import Script
-from start import check, check_able
+from start import check, check_able, check_modules
 
 _SAVE_SECONDS = 30
 
@@ -85,10 +85,10 @@ async def _pipe(config: Config, management: Management) -> Pipe | None:
 
 
 async def _save(management: Management) -> None:
-    """Write states back now and then, as far as they are to be kept."""
+    """Write states back now and then; db_text keeps them in its cache until it ends."""
     while True:
         await asyncio.sleep(_SAVE_SECONDS)
-        management.save()
+        management.note()
 
 
 def main(arguments: list[str]) -> int:
@@ -104,6 +104,7 @@ def main(arguments: list[str]) -> int:
             print("NOTICE:core:main: config file ok, exiting...", file=sys.stderr)
             return 0
         check(config)
+        check_modules(config)
         _check_pid_file(options.pid_file)
         asyncio.run(_serve(config, options))
     except ConfigError as err:
@@ -111,7 +112,7 @@ def main(arguments: list[str]) -> int:
         print(f"ERROR:core:main: failed to parse config file {options.file}", file=sys.stderr)
         return 255
     except (StartError, TableError) as err:
-        print(f"{err}\nERROR:core:main: failed to start", file=sys.stderr)
+        print(f"{err}\nERROR:core:main: error while initializing modules", file=sys.stderr)
         return 255
     except OSError as err:
         print(f"ERROR:core:udp_init_listener: bind: {err.strerror or err}", file=sys.stderr)

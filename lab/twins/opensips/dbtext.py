@@ -44,6 +44,13 @@ class _Driver(Protocol):
     def update(self, table: str, known: dict[str, str], column: str, value: str) -> None: ...
 
 
+class Row(dict[str, str]):
+    """A row; a column it lacks is told in the words of the real one."""
+
+    def __missing__(self, column: str) -> str:
+        raise TableError(f"ERROR:db_text:dbt_get_refs: column <{column}> not found")
+
+
 class Database:
     """One database URL; a file edit of a text:// one is not seen before `reload`."""
 
@@ -51,20 +58,28 @@ class Database:
         self.driver, _, path = url.partition("://")
         known = {"text": TextFiles, "sqlite": sqlite.File}
         if self.driver not in known:
-            raise TableError(f"ERROR:core:db_bind_mod: no database module for {self.driver}")
+            told = f"module db_{self.driver} does not export db_use_table function"
+            raise TableError(f"ERROR:core:db_check_api: {told}")
         self.directory = Path(path)
+        if self.driver == "text" and not self.directory.is_dir():
+            raise TableError(
+                f"ERROR:db_text:dbt_cache_get_db: database [{path}] does not exist!\n"
+                "ERROR:db_text:dbt_init: cannot get the link to database"
+            )
         self._driver: _Driver = known[self.driver](self.directory)
 
     def rows(self, table: str) -> Rows:
         """The table's rows as {column: text}; TableError when missing."""
-        return self._driver.read(table)
+        return [Row(row) for row in self._driver.read(table)]
 
     def update(self, table: str, known: dict[str, str], column: str, value: str) -> None:
         """Set a column of the rows that have these values."""
         self._driver.update(table, known, column, value)
 
-    def check_version(self, table: str) -> None:
-        expected = max((since, n) for since, n in VERSIONS[table].items() if since <= release())[1]
+    def check_version(self, table: str, kind: str = "") -> None:
+        """TableError when a table has not the version of its kind, which is its usual name."""
+        versions = VERSIONS[kind or table]
+        expected = max((since, n) for since, n in versions.items() if since <= release())[1]
         found = {row["table_name"]: row["table_version"] for row in self.rows("version")}
         if found.get(table) != str(expected):
             raise TableError(

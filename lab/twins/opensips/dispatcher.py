@@ -60,7 +60,7 @@ class Dispatcher:
         self._persistent = persistent
         self.sets: dict[int, list[Destination]] = {}
         self._turns: dict[int, itertools.count[int]] = {}
-        database.check_version(table)
+        database.check_version(table, "dispatcher")
         self.reload(inherit=False)
 
     def reload(self, *, inherit: bool = True) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import sip
 from cfgparse import Config, Listen
-from context import Cell, Context, Peer, StartError
+from context import Cell, Context, Peer, StartError, starting
 from dbtext import Database
 from dispatcher import Destination, Dispatcher
 from transactions import Transaction, Transactions, reply_peer
@@ -87,16 +87,18 @@ class Engine:
             kind, _, given = value.partition(":")
             self.shared[name] = int(given) if kind == "i" else given
         if "permissions" in config.modules and config.parameter("permissions", "db_url", ""):
-            self.reload_addresses()
+            with starting("permissions"):
+                self.reload_addresses()
         if "dispatcher" in config.modules:
             codes = str(config.parameter("dispatcher", "options_reply_codes", ""))
-            self.dispatcher = Dispatcher(
-                self._database("dispatcher"),
-                str(config.parameter("dispatcher", "table_name", "dispatcher")),
-                int(config.parameter("dispatcher", "ds_probing_threshhold", 3)),
-                {int(code) for code in codes.split(",") if code.strip().isdecimal()},
-                persistent=bool(config.parameter("dispatcher", "persistent_state", 1)),
-            )
+            with starting("dispatcher"):
+                self.dispatcher = Dispatcher(
+                    self._database("dispatcher"),
+                    str(config.parameter("dispatcher", "table_name", "dispatcher")),
+                    int(config.parameter("dispatcher", "ds_probing_threshhold", 3)),
+                    {int(code) for code in codes.split(",") if code.strip()},
+                    persistent=bool(config.parameter("dispatcher", "persistent_state", 1)),
+                )
         import owners  # its classes take an Engine, so it cannot be read before this one
 
         owners.load(self)
@@ -104,14 +106,18 @@ class Engine:
     def _database(self, module: str) -> Database:
         url = str(self.config.parameter(module, "db_url", ""))
         if not url:
-            raise StartError(f"ERROR:{module}:mod_init: missing modparam: 'db_url'")
+            told = "missing modparam: 'db_url'"
+            if module == "load_balancer":
+                told = "DB URL is not defined!"
+            raise StartError(f"ERROR:{module}:mod_init: {told}")
         return self.databases.setdefault(url, Database(url))
 
     def reload_addresses(self) -> None:
         """Read the address table again (as cached)."""
         database = self._database("permissions")
-        database.check_version("address")
-        self.addresses = list(database.rows("address"))
+        table = str(self.config.parameter("permissions", "address_table", "address"))
+        database.check_version(table, "address")
+        self.addresses = list(database.rows(table))
 
     async def open(self) -> None:
         """Bind the sockets and start pinging; OSError when an address is not ours or taken."""

@@ -72,7 +72,13 @@ class Management(asyncio.DatagramProtocol):
         path.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        listening.bind(str(path))
+        try:
+            listening.bind(str(path))
+        except OSError as err:
+            raise StartError(
+                f"ERROR:mi_datagram:mi_init_datagram_server: bind: {err.strerror or err}\n"
+                "ERROR:core:main_loop: failed to fork module processes"
+            ) from None
         path.chmod(mode)
         self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=listening)
 
@@ -238,10 +244,14 @@ class Management(asyncio.DatagramProtocol):
         self.save()
         return "OK"
 
-    def save(self) -> None:
-        """Write the states of destinations and what db_text has changed; on a clean stop, too."""
+    def note(self) -> None:
+        """Write the states of destinations to their table."""
         if self._engine.dispatcher:
             self._engine.dispatcher.save()
+
+    def save(self) -> None:
+        """Write the states of destinations and what db_text has changed; on a clean stop, too."""
+        self.note()
         for database in self._engine.databases.values():
             database.dump()
 

@@ -6,6 +6,7 @@ from typing import Any
 from acc import Accounting
 from auth import Auth, AuthDb
 from clusterer import Cluster
+from context import starting
 from dialogs import Dialogs
 from dialplan import Dialplan
 from domain import Domains
@@ -46,4 +47,5 @@ def load(engine: Engine) -> None:
     engine.features["core"] = Core(engine)
     for module in engine.config.modules:
         if made := OWNERS.get(module):
-            engine.features[module] = made(engine)
+            with starting(module):
+                engine.features[module] = made(engine)

@@ -193,7 +193,7 @@ class _Run:
             case _:
                 handler = self._script.function(call.name)
                 if handler is None:  # start.py has refused it; a reload may have brought it
-                    self._engine.log.error("ERROR:twin: this twin has no %s", call.name)
+                    self._engine.log.error("ERROR:twin:start: this twin has no %s", call.name)
                     raise ScriptExit
                 result = int(handler(self._context, *self._arguments(call)))
         if result == 0:

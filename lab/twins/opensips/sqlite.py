@@ -12,7 +12,12 @@ class File:
     def __init__(self, path: Path) -> None:
         self._path = path
         if not path.exists():
-            raise TableError(f"ERROR:db_sqlite:db_sqlite_new_connection: failed to open {path}")
+            raise TableError(
+                "ERROR:db_sqlite:db_sqlite_connect: Can't open database:"
+                " unable to open database file\n"
+                "ERROR:db_sqlite:db_sqlite_new_connection: initial connect failed\n"
+                "ERROR:core:db_do_init: could not add connection to the pool"
+            )
 
     def _link(self) -> sqlite3.Connection:
         return sqlite3.connect(f"file:{self._path}?mode=rw", uri=True, timeout=5)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -32,29 +33,40 @@ class Transports:
         for one in listens:
             if one.protocol not in _SERVED or (one.protocol == "tls" and tls is None):
                 raise StartError(
-                    f"ERROR:twin: this twin has no sockets of protocol {one.protocol};"
+                    f"ERROR:twin:start: this twin has no sockets of protocol {one.protocol};"
                     f" socket {one.protocol}:{one.address}:{one.port} cannot be served"
                 )
 
     async def open(self) -> None:
-        """Bind all; OSError when an address is not ours or taken."""
-        loop = asyncio.get_running_loop()
+        """Bind all; StartError when an address is not ours or taken."""
         for number, one in enumerate(self.listens):
-            host = "0.0.0.0" if one.address == "*" else one.address
-            if one.protocol == "udp":
-                receiver = _Datagrams(self._received, number)
-                transport, _ = await loop.create_datagram_endpoint(
-                    lambda receiver=receiver: receiver, local_addr=(host, one.port)
-                )
-                self._udp[number] = transport
-            elif one.protocol == "tcp":
-                accept = self._accept("tcp", number)
-                self._servers.append(await asyncio.start_server(accept, host, one.port))
-            elif one.protocol == "bin":  # a cluster of one: who comes is not talked to
-                self._servers.append(await asyncio.start_server(_turn_away, host, one.port))
-            else:
-                opened = await self._tls.listen(host, one.port, self._accept("tls", number))
-                self._servers.append(opened)
+            try:
+                await self._bind(number, one)
+            except OSError as err:
+                kind = "udp" if one.protocol == "udp" else "tcp"
+                cause = os.strerror(err.errno) if err.errno else str(err)
+                raise StartError(
+                    f"ERROR:core:{kind}_init_listener: bind({number}, 0x7f, 16) on {one.address}:"
+                    f" {cause}\nERROR:core:trans_init_all_listeners: failed to init listener"
+                    f" [{one.address}], proto {one.protocol}\n"
+                    "ERROR:core:main: failed to init all SIP listeners, aborting"
+                ) from None
+
+    async def _bind(self, number: int, one: Listen) -> None:
+        host = "0.0.0.0" if one.address == "*" else one.address
+        if one.protocol == "udp":
+            transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: _Datagrams(self._received, number), local_addr=(host, one.port)
+            )
+            self._udp[number] = transport
+        elif one.protocol == "tcp":
+            accept = self._accept("tcp", number)
+            self._servers.append(await asyncio.start_server(accept, host, one.port))
+        elif one.protocol == "bin":  # a cluster of one: who comes is not talked to
+            self._servers.append(await asyncio.start_server(_turn_away, host, one.port))
+        else:
+            opened = await self._tls.listen(host, one.port, self._accept("tls", number))
+            self._servers.append(opened)
 
     def close(self) -> None:
         for transport in self._udp.values():

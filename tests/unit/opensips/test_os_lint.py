@@ -129,6 +129,10 @@ def explained(*lines, up=False):
           "ERROR:core:fix_cmd: Failed to fix command <ds_select_dst>",
           "ERROR:core:fix_rls: fixing failed (code=-6) at routes.d/10.cfg:3"],
          "routes.d/10.cfg:3: Invalid definition, in <ds_select_dst>"),
+        (["ERROR:core:check_cmd: Param [1] expected to be an integer or variable",
+          "ERROR:core:check_actions: check failed for function <send_reply>, routes.d/10.cfg:3",
+          "ERROR:core:main: bad function call in config file"],
+         "routes.d/10.cfg:3: Param [1] expected to be an integer or variable, in <send_reply>"),
         # no place: found in the tree
         (['ERROR:core:fix_expr: bad re "^(8"'], 'routes.d/10.cfg:2: bad re "^(8"'),
         (["CRITICAL:core:get_script_route_idx: Script route <x> is redefined"],
