@@ -7,6 +7,7 @@ import signal
 import time
 
 import pytest
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -193,6 +194,32 @@ def test_certificate_with_another_key_is_never_served(full):
     served = full.call("cert_served", "127.0.0.1", full.tls_port)
     assert served["fingerprint"] == full.fingerprint
     assert full.running()["changes"] == {}
+
+
+def test_tls_domain_beside_pillars_is_served_by_its_name(full):
+    own, pillar = full.root / "tls" / "own", full.root / "pillar"
+    fingerprint = certificate(own, "own.example.org")
+    files = {"chain": own / "chain.pem", "key": own / "key.pem"}
+    pillar.mkdir()
+    (pillar / "top.sls").write_text("base: {'*': [own]}\n")
+    (pillar / "own.sls").write_text(
+        yaml.safe_dump({"certificates": {"own": {k: p.read_text() for k, p in files.items()}}})
+    )
+    asked = {"certificate": "own", "match_sip_domain": "own.example.org"}
+    predicted = full.state("tls_domain_present", True, name="own.example.org", **asked)
+    applied = full.state("tls_domain_present", False, name="own.example.org", **asked)
+    assert "PRIVATE" not in str([predicted, applied])
+    if not reloads_certificates(full):
+        assert "restart needed: dbtext/tls_mgm" in applied["comment"]
+        return
+    assert applied["result"] is True, applied["comment"]
+    assert applied["changes"]["actions"] == [full.taken(), "tls_reload"]
+    assert predicted["changes"] == applied["changes"]
+    served = full.call("cert_served", "127.0.0.1", full.tls_port, "own.example.org")
+    assert served["fingerprint"] == fingerprint
+    served = full.call("cert_served", "127.0.0.1", full.tls_port)
+    assert served["fingerprint"] == full.fingerprint
+    assert full.configured()["changes"] == {}, "it is kept"
 
 
 def test_table_that_a_person_broke_is_put_back(full):

@@ -325,7 +325,7 @@ def test_certificates_are_verified_before_and_proven_after(node, call):
     assert done["after"] == {
         "default": {"side": "server", "addresses": [], "names": [], "method": ""}
     }
-    assert node.verified == ["default"]
+    assert node.verified == ["domain-default"]
     assert call.cert_served("127.0.0.1", 5061)["fingerprint"] == "one"
 
 
@@ -370,6 +370,13 @@ def test_certificates_wait_for_a_restart_from_4_0_on(node, call):
     (problem,) = daemon.problems(call._tree())
     assert "key does not match" in problem
     assert daemon.node()["state"] == "in_service"
+
+
+def test_domain_with_dots_in_its_name_is_told_what_is_wrong_with_it(node, call):
+    tls(node, domain="Sip.example.org", private_key="wrong")
+    node.salt["certificate.verify"] = load("_modules/certificate.py").verify
+    (problem,) = with_binary(node)._Daemon().problems(call._tree())
+    assert problem.startswith("certificate domain-sip-example-org: chain")
 
 
 def test_list_of_ciphers_that_openssl_does_not_know_never_reaches_the_daemon(node, call):
