@@ -11,10 +11,6 @@ import ipaddress
 from collections.abc import Callable
 from typing import Any
 
-STATES = {"a": "Active", "i": "Inactive", "p": "Probing"}
-# Documentation of drouting, `dr_gw_status`: what its argument `status` stands for.
-GATEWAY_STATES = {"a": 1, "i": 0, "p": 2}
-GATEWAY_OUT, GATEWAY_ACTIVE = "Disabled MI", "Active"
 # `recheck_ticks` of a node that rtpengine_enable took out: it is never asked again.
 BY_HAND = 2**32 - 1
 SERVER_SIDE = "TLS_DOMAIN_SRV"
@@ -91,12 +87,6 @@ def gateways(answer: Any) -> dict[str, dict]:
     return {
         str(row["ID"]): {"address": row["IP"], "state": row["State"]} for row in answer["Gateways"]
     }
-
-
-@_reads("dr_carrier_status")
-def carriers(answer: Any) -> dict[str, bool]:
-    """Return carrier -> whether it is enabled."""
-    return {str(row["ID"]): row["Enabled"] == "yes" for row in answer["Carriers"]}
 
 
 @_reads("rtpengine_show")

@@ -120,11 +120,6 @@ def filled_by_calls(context: dict) -> list[str]:
     return ["acc", "dialog", "location", "missed_calls", *accounts]
 
 
-def standby_set(number: int) -> int:
-    """Return the set that holds the standby destinations of a set."""
-    return number + STANDBY
-
-
 def _dispatcher(context: dict) -> list[dict]:
     withdrawn = set(context.get("withdrawn") or ())
     return [

@@ -370,7 +370,6 @@ READ: list[tuple[str, list, object]] = [
           "resources": {"calls": {"max": 10, "load": 0}}}}),
     ("gateways", [{"Gateways": [{"ID": "gw1", "IP": "127.0.0.1:7001", "State": "Active"}]}],
      {"gw1": {"address": "127.0.0.1:7001", "state": "Active"}}),
-    ("carriers", [{"Carriers": [{"ID": "c1", "Enabled": "no"}]}], {"c1": False}),
     ("relays",
      [[{"Set": 1, "Nodes": [{"url": "udp:a:1", "disabled": 1, "recheck_ticks": 4294967295}]}]],
      {"1": [{"url": "udp:a:1", "enabled": False, "by_hand": True}]}),

@@ -66,7 +66,6 @@ def test_destinations():
         (1001, "pbx-03", "1", 0),
         (2, "fsx-01", "1", 0),
     ]
-    assert opensips_rows.standby_set(1) == 1001
 
 
 def test_sets_are_in_order_of_number():
