@@ -23,6 +23,8 @@ BROKEN_THOUGH_UP = re.compile(
     r"unable to start http daemon|bad uri|is not local to opensips|failed to (?:add|load|insert)"
     r"|no valid |cannot bind|could not bind|failed to bind|error at row=|TLS domain .* not"
 )
+# From 3.6 on a socket whose name has no address is left out, and the others serve.
+_LEFT_OUT = re.compile(r"could not resolve [^\s:]+$")
 _SOCKET = re.compile(r"^[ \t]*socket[ \t]*=[ \t]*(\w+):([^\s:]+)(?::([0-9*]+))?", re.MULTILINE)
 _INCLUDE = re.compile(r'^[ \t]*(?:include_file|import_file)[ \t]+"([^"\n]*)"', re.MULTILINE)
 _URL = re.compile(r'"(\w+)://[^"\n]*"')
@@ -76,8 +78,13 @@ def explain(said: str, tree: dict[str, bytes], *roots: str, up: bool = False) ->
     """
     lines = [(m[1], m[2], m[4].strip()) for m in map(_SAID.search, said.splitlines()) if m]
     if up:
-        lines = [line for line in lines if line[0] in _SEVERE and BROKEN_THOUGH_UP.search(line[2])]
-        return _unique([_placed(module, text, tree) for _, module, text in lines])
+        broken = [
+            _placed(module, text, tree)
+            for level, module, text in lines
+            if level in _SEVERE
+            and (BROKEN_THOUGH_UP.search(text) or (module == "core" and _LEFT_OUT.match(text)))
+        ]
+        return _unique(broken)
     causes: list[str] = []
     pending: list[tuple[str, str]] = []
     heard: list[str] = []

@@ -138,7 +138,7 @@ CASES = [
         url_that_is_none=('modparam("dispatcher", "db_url", "nonsense")', "nonsense|database"),
         missing_database=(
             'modparam("permissions", "db_url", "{driver}:///nowhere/x")', "open database|exist"),
-        missing_table=('modparam("permissions", "address_table", "nosuch")', "version.*nosuch"),
+        missing_table=('modparam("permissions", "address_table", "nosuch")', "(?=.*version).*nosuch"),
         wrong_table_version=('modparam("dispatcher", "table_name", "address")', "version 5"),
         missing_column=('modparam("dispatcher", "destination_col", "nosuch")', "nosuch"),
         codes_that_are_none=('modparam("dispatcher", "options_reply_codes", "four")', "four"),
@@ -153,6 +153,10 @@ CASES = [
         database_url_of_wrong_type=('modparam("dispatcher", "db_url", 5)', "type mismatch.*db_url"),
     ),
 ]  # fmt: skip
+
+
+# Good from 3.6 on: event routes are the core's there, and a second mpath is one more.
+ONLY_34 = {"event route without its module", "modules nowhere"}
 
 
 @pytest.fixture(scope="module", params=flavours())
@@ -211,6 +215,8 @@ def comment_of(answer):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.by}: {case.name}")
 def test_configuration_is_refused(node, case):
+    if case.name in ONLY_34 and not release(node).startswith("3.4"):
+        pytest.skip("this release takes it")
     path = file_of(node, case.where)
     text = filled(node, case.text)
     before = (node.conf / path).read_text().rstrip("\n")
@@ -239,6 +245,13 @@ def test_configuration_is_refused(node, case):
         or (case.where == CORE and "mpath" in text)
         for place, line in places
     ), (first, last, told)
+
+
+def release(node):
+    said = subprocess.run(
+        [str(node.root / "bin" / "opensips"), "-V"], capture_output=True, text=True, check=True
+    )
+    return re.search(r"opensips ([0-9.]+)", said.stdout)[1]
 
 
 def filled(node, text):
@@ -353,8 +366,8 @@ GIVEN = {
     "TLS domain of an old version": (tls(least_version="TLSv1.0"), "opensips:tls:main:least_ver"),
     "TLS domain of no side": (tls(side="middle"), "opensips:tls:main:side"),
     "TLS ciphers that are none": (tls(ciphers="NOSUCH"), "opensips:tls:main"),
-    "certificate that is none": (tls("junk"), "certificate main: chain is not PEM"),
-    "certificate of another key": (tls("mismatched"), "certificate main: key does not match"),
+    "certificate that is none": (tls("junk"), "certificate domain-main: chain is not PEM"),
+    "certificate of another key": (tls("mismatched"), "domain-main: key does not match"),
     "certificate that is not there": (tls("absent"), "opensips:tls:main.*not there"),
     "two nodes of one id": (cluster(1, 1), "opensips:cluster"),
     "cluster without this node": (

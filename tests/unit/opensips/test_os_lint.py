@@ -198,6 +198,9 @@ def test_at_most_three_causes_each_once():
 def test_daemon_that_stays_up_may_complain_of_others_only():
     loud = ["ERROR:rtpengine:connect: no answer", "WARNING:dispatcher:x: bad uri [x]"]
     assert explained(*loud, up=True) == []
+    left_out = ["ERROR:load_balancer:x: could not resolve a.invalid",
+                "ERROR:core:fix_socket_list: could not resolve b.invalid"]  # fmt: skip
+    assert explained(*left_out, up=True) == ["core: could not resolve b.invalid"]
     told = explained(*loud, "ERROR:httpd:httpd_proc: unable to start http daemon", up=True)
     assert told == ["httpd: unable to start http daemon"] or told[0].startswith(
         "conf.d/10-core.cfg:5"
