@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import sip
 from context import Context
 from engine import Engine
+from values import Reference
 
 _TOO_MANY = -2
 _PRIVATE = tuple(
@@ -115,6 +116,16 @@ class Registrar:
         context.destination = best.received
         context.branch_flags |= best.flags
         return 1
+
+    def do_is_ip_registered(
+        self, context: Context, table: str, aor: str | None, address: Reference, port: object = None
+    ) -> int:
+        """1 when a contact of the user, or where its packets come from, is at this address."""
+        wanted = str(address.get())
+        for one in self._alive(self._key(aor or context.request.get("To"))):
+            if wanted == sip.Uri.parse(one.received or one.uri).host:
+                return 1
+        return -1
 
 
 class NatHelper:
