@@ -6,6 +6,7 @@ with the next connection.
 """
 
 import asyncio
+import fnmatch
 import os
 import ssl
 import tempfile
@@ -70,16 +71,27 @@ class Tls:
                 self._contexts[row["domain"]] = context
 
     def _for(self, host: str, port: int) -> ssl.SSLContext | None:
-        """The context of the server domain that takes this socket, by address before any."""
-        found = None
+        """The context for a connection here: by address before any, then by the name asked for."""
+        mine, any_address = [], []
         for row in self._domains:
             if row["domain"] in self._contexts:
                 filters = row.get("match_ip_address", "").split(",")
                 if f"{host}:{port}" in filters:
-                    return self._contexts[row["domain"]]
-                if "*" in filters or filters == [""]:
-                    found = self._contexts[row["domain"]]
-        return found
+                    mine.append(row)
+                elif "*" in filters or filters == [""]:
+                    any_address.append(row)
+        found = mine or any_address
+        if not found:
+            return None
+        context = self._contexts[(_named(found, None) or found[0])["domain"]]
+
+        def choose(link: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+            row = _named(found, name)
+            if row:
+                link.context = self._contexts[row["domain"]]
+
+        context.sni_callback = choose
+        return context
 
     async def listen(self, host: str, port: int, accepted: OnConnection) -> Any:
         """Open a TLS socket; the context is looked up for each connection."""
@@ -133,6 +145,18 @@ class Tls:
             "VERIFY_CERT": row.get("verify_cert", "1") != "0",
             "REQ_CLI_CERT": row.get("require_cert", "1") != "0",
         }
+
+
+def _named(rows: list[dict[str, str]], name: str | None) -> dict[str, str] | None:
+    """The domain for a name; one that takes any where no other does."""
+    for wanted in (name, "*"):
+        for row in rows:
+            filters = (row.get("match_sip_domain") or "*").split(",")
+            if wanted == "*" and "*" in filters:
+                return row
+            if wanted and any(fnmatch.fnmatchcase(wanted, one) for one in filters if one != "*"):
+                return row
+    return None
 
 
 def _context(row: dict[str, str]) -> ssl.SSLContext:
