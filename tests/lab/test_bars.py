@@ -87,10 +87,10 @@ def test_killed_guardian_resumes(region: Region) -> None:
             "control character",
         ),
         (
-            # -C has nothing against a broken table; only the trial boot finds it.
-            {"opensips": {"dispatcher": {"1": [{"node": "a:b", "uri": "sip:10.77.0.21:5060"}]}}},
+            # -C has nothing against an address of somebody else; only the trial boot finds it.
+            {"opensips": {"sockets": [{"proto": "udp", "address": "203.0.113.9", "port": 5060}]}},
             "OpenSIPS configured",
-            "refused, nothing changed: ",
+            "refused, nothing changed: conf.d/10-core.cfg:",
         ),
         ({"certificates": {"default": {"key": "nonsense"}}}, "Certificate default deployed", "PEM"),
     ],

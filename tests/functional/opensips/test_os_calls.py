@@ -242,7 +242,7 @@ def test_reload_of_many_destinations_keeps_every_state(flavour, driver, tmp_path
     told = {"memory": {"shared": 256, "private": 16}, "trusted": [CALLER],
             "ping": {"interval": 300, "failures": 2}, "database": {"local": driver}}  # fmt: skip
     proxy = Proxy(tmp_path / "proxy", flavour, minion_id, **told)
-    proxy.context["dispatcher"] = {"1": rows}
+    proxy.context.update(dispatcher={"1": rows}, numbers=[])
     with closing(Network([proxy.address[0]])) as network, network.inside():
         proxy.start()
         assert (proxy.root / "var/opensips.sqlite").exists() == (driver == "sqlite")
