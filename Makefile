@@ -7,7 +7,7 @@ TOOLS := systemd-container:systemd-nspawn mmdebstrap:mmdebstrap iproute2:ip open
 # The tests validate the Vagrantfile and load the packet filter; the evidence brings machines up.
 test: TOOLS += vagrant:vagrant nftables:nft php-cli:php fail2ban:fail2ban-regex
 evidence: TOOLS += vagrant:vagrant vagrant-lxc:- lxc:lxc-start bridge-utils:brctl sudo:sudo \
-                   rsync:rsync openssh-client:ssh-keygen
+                   rsync:rsync openssh-client:ssh-keygen sipvicious:svwar
 
 .PHONY: help lab lab-down test lint setup packages evidence clean
 

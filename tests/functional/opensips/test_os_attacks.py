@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from tests.functional.opensips.conftest import flavours
 from tests.functional.opensips.os_callers import (
     CARRIER,
     DOMAIN,
@@ -31,11 +32,7 @@ WIRE = "127.0.0.77"
 DISGUISED = {"scanners": []}
 SECONDS = 3
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(shutil.which("opensips") is None, reason="no opensips on PATH"),
-    pytest.mark.skipif(shutil.which("svwar") is None, reason="no sipvicious on PATH"),
-]
+pytestmark = pytest.mark.skipif(shutil.which("svwar") is None, reason="no sipvicious on PATH")
 
 
 class Business:
@@ -130,13 +127,18 @@ class Attack:
                         self._near.sendto(data, tool)
 
 
+@pytest.fixture(params=flavours())
+def flavour(request):
+    return request.param
+
+
 @pytest.fixture
-def proxy(tmp_path):
+def proxy(flavour, tmp_path):
     """Make proxies that run."""
     made: list[Tier] = []
 
     def start(**pillar) -> Tier:
-        tier = Tier(tmp_path / str(len(made)), "real", {"registrar": REGISTRAR, **pillar})
+        tier = Tier(tmp_path / str(len(made)), flavour, {"registrar": REGISTRAR, **pillar})
         made.append(tier)
         return tier.start()
 
