@@ -346,17 +346,21 @@ def complete(table: str, rows: list[dict]) -> list[list]:
     """
     columns = TABLES[table]
     names = {name for name, _, _ in columns}
+    needed = [at for at, (_, kind, _) in enumerate(columns) if not kind.endswith("?")]
+    asked = [(name, kind == "auto", default) for name, kind, default in columns]
     made = []
     for number, row in enumerate(rows, start=1):
         if not row.keys() <= names:
             raise ValueError(f"table {table} has no column {min(row.keys() - names)}")
-        values = []
-        for name, kind, default in columns:
-            value = row.get(name, number if kind == "auto" else default)
-            value = NULL if value == "" and kind.endswith("?") else value
-            if value is NULL and not kind.endswith("?"):
-                raise ValueError(f"table {table}: row {number} lacks {name}")
-            values.append(value)
+        values = [row.get(name, number if auto else default) for name, auto, default in asked]
+        if "" in values:
+            values = [
+                NULL if value == "" and at not in needed else value
+                for at, value in enumerate(values)
+            ]
+        lacking = [at for at in needed if values[at] is NULL]
+        if lacking:
+            raise ValueError(f"table {table}: row {number} lacks {columns[lacking[0]][0]}")
         made.append(values)
     return made
 
@@ -429,11 +433,15 @@ def unfit_for_text(rows: dict[str, list[dict]]) -> list[str]:
         {
             f"{table}, {name}"
             for table, entries in rows.items()
-            for values in complete(table, entries)
-            for (name, _, _), value in zip(TABLES[table], values, strict=True)
-            if isinstance(value, str) and not 0 < len(value.encode()) <= LONGEST_FIELD
+            for needed in [{name for name, kind, _ in TABLES[table] if not kind.endswith("?")}]
+            for row in entries
+            for name, value in row.items()
+            # Most are short: only a long one is measured.
+            if isinstance(value, str)
+            and ((not value and name in needed)
+                 or (4 * len(value) > LONGEST_FIELD and len(value.encode()) > LONGEST_FIELD))
         }
-    )
+    )  # fmt: skip
 
 
 def _declared(kind: str) -> str:
