@@ -7,6 +7,7 @@ take. ``changes`` holds ``disruption`` (none, reload, restart), ``why`` and ``ac
 from __future__ import annotations
 
 import ipaddress
+import json
 
 from salt.exceptions import CommandExecutionError
 
@@ -69,7 +70,8 @@ def configured(name="/etc/opensips", source="salt://opensips/files", context=Non
         A directory of templates with its ``manifest.yaml``.
 
     context
-        All the templates may use; they read no pillar.
+        All the templates may use; they read no pillar. A mapping, or the same as JSON text: Salt
+        looks for slots in every value of a mapping, 0.3 s of CPU with 10,000 destinations.
 
     OpenSIPS itself checks the tree and boots it in a network of its own before it is exchanged in
     one step and applied by the least action. On a node in service, files that need a restart stay
@@ -83,7 +85,11 @@ def configured(name="/etc/opensips", source="salt://opensips/files", context=Non
             - source: salt://opensips/files
             - context: {node: {address: 10.77.0.11}, dispatcher: {1: []}}
     """
-    return _state(name, "opensips.configure", source, context or {}, name=name)
+    try:
+        context = json.loads(context) if isinstance(context, str) else context or {}
+    except ValueError:
+        return _failed(name, "context is neither a mapping nor JSON; see opensips/configured.sls")
+    return _state(name, "opensips.configure", source, context, name=name)
 
 
 def running(name="opensips"):

@@ -21,7 +21,7 @@ OpenSIPS configured:
   opensips.configured:
     - name: /etc/opensips
     - source: salt://opensips/files
-    - context: {{ context | tojson }}
+    - context: {{ context | tojson | tojson }}    {#- as text, which Salt passes on unread #}
     - require:
       - opensips: OpenSIPS installed
 {%- for name in served %}

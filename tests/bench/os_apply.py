@@ -37,9 +37,10 @@ def context_of(node: Node, rows: int) -> dict[str, Any]:
 
 
 def ours(node: Node, context: dict[str, Any]) -> str:
+    text = json.dumps(context)  # as opensips/configured.sls passes it
     states = {
         "Configured": {"opensips.configured": [
-            {"name": str(node.conf)}, {"source": str(node.source)}, {"context": context}]},
+            {"name": str(node.conf)}, {"source": str(node.source)}, {"context": text}]},
         "Running": {"opensips.running": [{"name": "opensips"}]},
     }  # fmt: skip
     return "#!json\n" + json.dumps(states)

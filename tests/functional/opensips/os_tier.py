@@ -7,6 +7,7 @@ the addresses the fleet has for it, so nothing but the files' places differs fro
 import contextlib
 import csv
 import grp
+import json
 import os
 import pwd
 import shutil
@@ -162,7 +163,7 @@ class Proxy(Place):
         self._certificates = [chunk for chunk in low if chunk["state"] == "certificate"]
         (configured,) = (chunk for chunk in low if chunk["__id__"] == "OpenSIPS configured")
         assert configured["source"] == "salt://opensips/files"
-        self.context = configured["context"]
+        self.context = json.loads(configured["context"])
 
     def _templates(self, root: Path) -> Path:
         """Copy our templates with this node's places instead of the system's."""

@@ -228,3 +228,14 @@ def test_whole_is_configured_and_run():
     states.salt["opensips.ensure_running"] = states.note({"result": True})
     assert states.module.configured()["result"] is True
     assert states.module.running()["result"] is True
+
+
+def test_context_may_be_json_text():
+    states = States()
+    states.salt["opensips.configure"] = states.note({"result": True})
+    for context in ({"a": 1}, '{"a": 1}', None):
+        states.module.configured(context=context)
+    assert [arguments[1] for arguments, _ in states.calls] == [{"a": 1}, {"a": 1}, {}]
+    answer = states.module.configured(context="{nonsense")
+    assert answer["result"] is False
+    assert "neither a mapping nor JSON" in answer["comment"]
