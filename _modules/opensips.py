@@ -536,12 +536,13 @@ def tls_reload():
         except CommandExecutionError as err:
             if ran is None or ran == _tree().get(path):
                 raise
-            _put_back(path, ran)
+            _put(path, ran)
             back = "the table that ran is back"
             try:
-                _take_tables(("tls_mgm",))
+                tree = _tree()
+                _take_tables(tree, ("tls_mgm",))
                 _mi("tls_reload", timeout=RELOAD_SECONDS)
-                _verify_reload("tls_reload", _tree())
+                _verify_reload("tls_reload", tree)
             except CommandExecutionError as again:
                 back = f"with the table that ran, {again}"
             raise CommandExecutionError(f"{err}; {back}") from None
@@ -1033,18 +1034,18 @@ def checks():
             "; ".join(pending["why"]),
         )
     )
-    present = _present()
-    same = present == _wanted(_tree())
+    present, tree = _present(), _tree()
+    same = present == _wanted(tree)
     found.append(_check("dispatcher holds the destinations on disk", same, len(present)))
     astray = [uri for _, uri in _astray()]
     found.append(_check("withdrawn destinations are inactive", not astray, ", ".join(astray)))
-    for address, port in _util("opensips_cfg.sockets", _tree()):
+    for address, port in _util("opensips_cfg.sockets", tree):
         code = _util("sip.options", address, port, 2.0)
         good = code == 200 or (now["draining"] and code == 503)
         found.append(_check(f"{address}:{port} answers OPTIONS", good, str(code or "silence")))
     try:
         if _on_disk("tls_mgm"):
-            _prove_tls(_tree())
+            _prove_tls(tree)
             found.append(_check("TLS sockets serve the certificates on disk", True, "yes"))
     except CommandExecutionError as err:
         found.append(_check("TLS sockets serve the certificates on disk", False, err))
@@ -1198,15 +1199,15 @@ class _Daemon:
 
     def act(self, plan, run):
         """Return how many route reloads this process has seen since."""
-        reloads = run["reloads"]
+        reloads, tree = run["reloads"], _tree(self.conf_dir)
         for action in plan["actions"]:
             do = action["do"]
             if do == "reload_routes":
                 reloads = _reload_routes(reloads, self.workspace)
             elif do in ("dbt_reload", "sync"):
-                _take_tables()
+                _take_tables(tree)
             else:
-                _run_reload(do, _tree(self.conf_dir))
+                _run_reload(do, tree)
         return reloads
 
     def verify(self, plan, tree):
@@ -1286,7 +1287,7 @@ def _reload_table(command):
     with _lock(f"opensips.{command}"):
         tree = _tree()
         before = _looked(command)
-        _take_tables(RELOADS[command][1])
+        _take_tables(tree, RELOADS[command][1])
         _run_reload(command, tree)
         _verify_reload(command, tree)
         after = _looked(command)
@@ -1301,12 +1302,11 @@ def _reload_table(command):
     }
 
 
-def _take_tables(tables=None):
-    """Let the daemon's database hold what is on disk: all tables, or these.
+def _take_tables(tree, tables=None):
+    """Let the daemon's database hold what a tree has: all tables, or these.
 
     Without it ds_reload says OK and takes what was cached, or what sqlite had.
     """
-    tree = _tree()
     if _util("opensips_cfg.driver", tree) == "text":
         _mi("dbt_reload", timeout=RELOAD_SECONDS)
         return
@@ -1408,11 +1408,9 @@ def _table(tree, name):
     return _util("opensips_tables.decode", name, tree.get(f"dbtext/{name}", b""))
 
 
-def _put_back(path, content):
-    """Have a file of the live tree as it was."""
+def _put(path, content):
+    """Have a file of the live tree hold this, in one step."""
     _util("staged.write_file", f"{_opt('conf_dir')}/{path}", content, 0o640)
-    owner, group = _opt("user"), _opt("group")
-    _util("staged.set_attributes", _opt("conf_dir"), [path], owner=owner, group=group)
 
 
 def _note_tables(tree, tables):
@@ -1556,19 +1554,17 @@ def _stated(table, rows):
 
 
 def _stand(draining, uris, note=True):
-    run = None
-    reconciler = _util("reconcile.of", _Daemon())
     if note:
-        run = reconciler.running()
-        reconciler.note(run)  # what runs, before a file changes
-    sqlite = _database() if _util("opensips_cfg.driver", _tree()) == "sqlite" else None
-    return _util(
-        "opensips_standing.write",
-        _opt("conf_dir"),
-        draining=bool(draining),
-        withdrawn=sorted(uris),
-        sqlite=sqlite,
-    )
+        reconciler = _util("reconcile.of", _Daemon())
+        reconciler.note(reconciler.running())  # what runs, before a file changes
+    tree, out = _tree(), sorted(uris)
+    changed = _util("opensips_standing.changes", tree, draining=bool(draining), withdrawn=out)
+    for path, content in changed.items():
+        _put(path, content)
+    if _util("opensips_cfg.driver", tree) == "text":
+        return list(changed)
+    turned = _util("opensips_db.withdraw", _database(), out)
+    return [*changed, *([_database()] if turned else [])]
 
 
 def _prepare(tree):
@@ -1800,7 +1796,8 @@ def _pinged():
         gateways = (Path(_opt("conf_dir")) / "dbtext/dr_gateways").read_bytes().count(b"\n") - 1
     except OSError:
         gateways = 0
-    said = b"".join(content for name, content in _tree().items() if name.startswith("conf.d/"))
+    conf = _util("staged.read", f"{_opt('conf_dir')}/conf.d")  # asked at every poll: no tables
+    said = b"".join(content or b"" for content in conf.values())
 
     def told(pattern, otherwise):
         found = re.search(pattern, said)
@@ -1916,9 +1913,9 @@ def _tables(context):
     """Return the files of the tree that are tables."""
     rows = _util("opensips_rows.rows", context)
     release = context.get("release", (3, 4))
-    runtime = _util("opensips_rows.filled_by_calls", context)
+    elsewhere = _util("opensips_rows.filled_elsewhere", context)
     driver = context.get("local_driver")
-    made = _util("opensips_tables.files", rows, release, runtime, driver=driver)
+    made = _util("opensips_tables.files", rows, release, elsewhere, driver=driver)
     return _with_extra(made)
 
 

@@ -71,6 +71,30 @@ def sync(path: str, tree: dict[str, bytes], *, owner: str, group: str) -> list[s
     return sorted(changed)
 
 
+def withdraw(path: str, uris: list[str]) -> bool:
+    """Have a start find these destinations inactive, no others; tell whether a row changed.
+
+    Who was probing when the daemon wrote its states stays so. Raises ``OSError``.
+    """
+    if not Path(path).exists():
+        return False
+    out = set(uris)
+    try:
+        with _opened(Path(path)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            rows = database.execute("SELECT id, destination, state FROM dispatcher").fetchall()
+            turned = [
+                (1 if uri in out else 0, number)
+                for number, uri, state in rows
+                if (uri in out) != (state == 1)
+            ]
+            database.executemany("UPDATE dispatcher SET state = ? WHERE id = ?", turned)
+            database.execute("COMMIT")
+    except sqlite3.Error as err:
+        raise OSError(f"{path}: {err}; move it away, then apply the state again") from None
+    return bool(turned)
+
+
 def seed(directory: str, tree: dict[str, bytes], *, owner: str, group: str) -> list[str]:
     """Put the tables that calls fill into ``directory`` where they are missing (db_text).
 

@@ -113,11 +113,10 @@ def _unreadable(expression: str) -> str:
     return ""
 
 
-def filled_by_calls(context: dict) -> list[str]:
-    """Return the tables that calls, registrations or others fill; Salt only makes them."""
+def filled_elsewhere(context: dict) -> list[str]:
+    """Return the tables that somebody else fills, beside those that calls do."""
     registrar = context.get("registrar") or {}
-    accounts = ["subscriber"] if registrar.get("domains") and not registrar.get("users") else []
-    return ["acc", "dialog", "location", "missed_calls", *accounts]
+    return ["subscriber"] if registrar.get("domains") and not registrar.get("users") else []
 
 
 def _dispatcher(context: dict) -> list[dict]:

@@ -397,13 +397,14 @@ def decode(table: str, content: bytes) -> list[dict]:
 def files(
     rows: dict[str, list[dict]],
     release: tuple[int, ...] | list[int] = (3, 4),
-    runtime: tuple[str, ...] | list[str] = RUNTIME,
+    elsewhere: tuple[str, ...] | list[str] = (),
     driver: str | None = None,
 ) -> dict[str, bytes]:
     """Return the files of the tree: ``dbtext/<table>`` of ``rows``, ``runtime/<table>``, empty.
 
-    The latter say what calls and registrations write into; each folder tells its versions. Raises
-    ``ValueError`` for what ``driver``, "text" or "sqlite", cannot hold.
+    The latter say what calls and registrations write into, and what is filled ``elsewhere``; each
+    folder tells its versions. Raises ``ValueError`` for what ``driver``, "text" or "sqlite",
+    cannot hold.
     """
     unfit = unfit_for_text(rows) if driver == "text" else []
     if unfit:
@@ -413,9 +414,9 @@ def files(
         )
     found = {f"{FOLDER}{table}": encode(table, rows[table]) for table in rows}
     found[f"{FOLDER}version"] = versions(rows, release)
+    runtime = (*RUNTIME, *elsewhere)
     found.update({f"{RUNTIME_FOLDER}{table}": encode(table, []) for table in runtime})
-    if runtime:
-        found[f"{RUNTIME_FOLDER}version"] = versions(runtime, release)
+    found[f"{RUNTIME_FOLDER}version"] = versions(runtime, release)
     return dict(sorted(found.items()))
 
 

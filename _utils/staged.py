@@ -226,12 +226,15 @@ def discard(dest: str) -> None:
 
 
 def write_file(path: str, content: bytes, mode: int = 0o640) -> None:
-    """Replace one small file durably: temporary sibling, fsync, rename. Raises ``StagedError``."""
+    """Replace one small file durably: temporary sibling, fsync, rename.
+
+    Whose it was it stays; a new one is ours. Raises ``StagedError``.
+    """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.staged")
     try:
         temporary.unlink(missing_ok=True)
-        _write(temporary, content, (os.geteuid(), os.getegid()), mode)
+        _write(temporary, content, _owner(target), mode)
         temporary.replace(target)
         _sync_directory(target.parent)
     except BaseException as err:
@@ -253,6 +256,14 @@ def put_file(path: str, content: bytes | None, mode: int = 0o640) -> None:
     except OSError as err:
         raise StagedError(_line("cannot write", path, err)) from None
     write_file(path, content, mode)
+
+
+def _owner(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return (os.geteuid(), os.getegid())
+    return (found.st_uid, found.st_gid)
 
 
 def _ids(dest: str, owner: str, group: str) -> tuple[int, int]:

@@ -379,3 +379,16 @@ def test_one_file_is_replaced_or_not_at_all(tmp_path, staged, monkeypatch):
             staged.write_file(str(path), b"two")
     assert path.read_bytes() == b"one"
     assert [entry.name for entry in tmp_path.iterdir()] == ["note.json"]
+
+
+def test_small_file_stays_whose_it_was(staged, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    path = tmp_path / "small"
+    path.write_text("old")
+    os.chown(path, 12345, 23456)
+    staged.write_file(str(path), b"new", 0o640)
+    assert path.read_text() == "new"
+    assert (path.stat().st_uid, path.stat().st_gid) == (12345, 23456)
+    staged.write_file(str(tmp_path / "fresh"), b"new", 0o600)
+    assert (tmp_path / "fresh").stat().st_uid == os.geteuid()

@@ -11,6 +11,7 @@ from tests.support.loading import load
 
 opensips_db = load("_utils/opensips_db.py")
 opensips_standing = load("_utils/opensips_standing.py")
+staged = load("_utils/staged.py")
 
 OWN = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.getegid()).gr_name}
 HEAD = b"id(int,auto) setid(int) destination(string) state(int) attrs(string,null)\n"
@@ -158,17 +159,27 @@ def live(tmp_path):
     return root
 
 
+def write(root, *, draining, withdrawn, sqlite=None):
+    """What the module does with both: returns what changed."""
+    tree = staged.read(str(root))
+    changed = opensips_standing.changes(tree, draining=draining, withdrawn=withdrawn)
+    for path, content in changed.items():
+        staged.write_file(str(root / path), content, 0o640)
+    turned = opensips_db.withdraw(sqlite, withdrawn) if sqlite else False
+    return [*changed, *([sqlite] if turned else [])]
+
+
 def test_drain_and_withdrawal_are_written_and_taken_back(live):
     before = {path: path.read_bytes() for path in live.rglob("*") if path.is_file()}
     (live / "dbtext/dispatcher").chmod(0o640)
-    put = opensips_standing.write(str(live), draining=True, withdrawn=["sip:10.0.0.2:5060"])
+    put = write(live, draining=True, withdrawn=["sip:10.0.0.2:5060"])
     assert put == ["conf.d/15-standing.cfg", "dbtext/dispatcher"]
     assert "draining=i:1" in (live / "conf.d/15-standing.cfg").read_text()
     first, second = (live / "dbtext/dispatcher").read_text().splitlines()[1:]
     assert (first.split(":")[-2], second.split(":")[-2]) == ("0", "1")
     assert (live / "dbtext/dispatcher").stat().st_mode & 0o777 == 0o640
-    assert opensips_standing.write(str(live), draining=True, withdrawn=["sip:10.0.0.2:5060"]) == []
-    opensips_standing.write(str(live), draining=False, withdrawn=[])
+    assert write(live, draining=True, withdrawn=["sip:10.0.0.2:5060"]) == []
+    write(live, draining=False, withdrawn=[])
     assert {path: path.read_bytes() for path in live.rglob("*") if path.is_file()} == before
 
 
@@ -177,19 +188,19 @@ def test_database_learns_it_too_and_keeps_who_is_probing(live, file):
     with sqlite3.connect(file) as database:
         database.execute("UPDATE dispatcher SET state = 2 WHERE id = 1")
     out = ["sip:10.0.0.2:5060"]
-    put = opensips_standing.write(str(live), draining=False, withdrawn=out, sqlite=str(file))
+    put = write(live, draining=False, withdrawn=out, sqlite=str(file))
     assert put == ["dbtext/dispatcher", str(file)]
     assert asked(file, "SELECT state FROM dispatcher ORDER BY id") == [(2,), (1,)]
-    assert opensips_standing.write(str(live), draining=False, withdrawn=out, sqlite=str(file)) == []
+    assert write(live, draining=False, withdrawn=out, sqlite=str(file)) == []
 
 
 def test_tree_without_them_and_table_of_another_shape(tmp_path):
-    assert opensips_standing.write(str(tmp_path), draining=True, withdrawn=["sip:a"]) == []
+    assert write(tmp_path, draining=True, withdrawn=["sip:a"]) == []
     assert opensips_standing.states(b"id(int)\n1\n", ["sip:a"]) == b"id(int)\n1\n"
 
 
 def test_database_that_cannot_be_written_is_told(live, file):
     file.parent.mkdir()
     file.write_bytes(b"x" * 2000)
-    with pytest.raises(OSError, match="remove it, then apply the state again"):
-        opensips_standing.write(str(live), draining=False, withdrawn=[], sqlite=str(file))
+    with pytest.raises(OSError, match="move it away, then apply the state again"):
+        write(live, draining=False, withdrawn=[], sqlite=str(file))

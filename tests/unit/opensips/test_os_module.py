@@ -219,7 +219,7 @@ def test_sqlite_is_synced_instead_of_read_again(node, call):
     assert done["action"] == "sync ds_reload"
     assert "dbt_reload" not in node.commands()
     assert (node.root / "var/opensips.sqlite").exists()
-    call._take_tables()
+    call._take_tables(call._tree())
     call.stand()
     call._prepare(call._tree())
 

@@ -144,8 +144,8 @@ def test_users_are_salts_only_where_pillar_has_them():
     ]
     elsewhere = {"registrar": {"domains": ["a.example.com"]}, "database": {"remote": "mysql://x"}}
     assert "subscriber" not in opensips_rows.rows(elsewhere)
-    assert "subscriber" in opensips_rows.filled_by_calls(elsewhere)
-    assert "subscriber" not in opensips_rows.filled_by_calls(everything())
+    assert "subscriber" in opensips_rows.filled_elsewhere(elsewhere)
+    assert "subscriber" not in opensips_rows.filled_elsewhere(everything())
 
 
 def test_cluster_and_fraud():

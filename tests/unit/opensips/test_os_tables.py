@@ -95,7 +95,8 @@ def test_files_of_the_tree():
         "address": 5,
         "dispatcher": 9,
     }
-    assert not [name for name in opensips_tables.files({}, runtime=()) if "runtime" in name]
+    elsewhere = opensips_tables.files({}, elsewhere=["subscriber"])
+    assert elsewhere.keys() - files.keys() == {"runtime/subscriber"}
 
 
 @pytest.mark.parametrize(
