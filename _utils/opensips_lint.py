@@ -58,15 +58,10 @@ _VAGUE = re.compile(r"failed to load module|^Parameter <\w+> not found")
 
 def problems(tree: dict[str, bytes]) -> list[str]:
     """Return what OpenSIPS would not notice, ``file:line: cause`` each."""
-    texts = {
-        path: content.decode("utf-8", "replace")
-        for path, content in tree.items()
-        if path.endswith(".cfg")
-    }
-    found = [told for path in sorted(texts) for told in _open_ends(path, texts[path])]
+    found = [told for path, text in _scripts(tree).items() for told in _open_ends(path, text)]
     if found:
         return found  # what follows an open comment is not what it looks like
-    bare = {path: _without_comments(text) for path, text in texts.items()}
+    bare = _bare(tree)
     return [_clean(told) for told in [*_includes(bare), *_sockets(bare), *_drivers(bare)]]
 
 
@@ -77,9 +72,10 @@ def explain(said: str, tree: dict[str, bytes], *roots: str, up: bool = False) ->
     even though the daemon stayed up.
     """
     lines = [(m[1], m[2], m[4].strip()) for m in map(_SAID.search, said.splitlines()) if m]
+    scripts = _bare(tree)
     if up:
         broken = [
-            _placed(module, text, tree)
+            _placed(module, text, tree, scripts)
             for level, module, text in lines
             if level in _SEVERE
             and (BROKEN_THOUGH_UP.search(text) or (module == "core" and _LEFT_OUT.match(text)))
@@ -112,12 +108,12 @@ def explain(said: str, tree: dict[str, bytes], *roots: str, up: bool = False) ->
                 pending.append((module, text))
     if not causes:
         causes = [
-            _placed(_asking(pending[number:]), text, tree)
+            _placed(_asking(pending[number:]), text, tree, scripts)
             for number, (_, text) in enumerate(pending)
             if not _ECHO.search(text)
         ]
     if not causes:
-        causes = [_placed(module, text, tree) for _, module, text in lines if text]
+        causes = [_placed(module, text, tree, scripts) for _, module, text in lines if text]
     if not causes:
         last = said.strip().splitlines()[-1:] or ["without a word"]
         causes = [f"opensips does not start with it: {last[0]}"]
@@ -146,18 +142,13 @@ def _stripped(text: str, roots: tuple[str, ...]) -> str:
     return text
 
 
-def _placed(module: str, text: str, tree: dict[str, bytes]) -> str:
+def _placed(module: str, text: str, tree: dict[str, bytes], scripts: dict[str, str]) -> str:
     """Put the place before a cause that has none, as far as the tree tells it."""
-    place = _place(module, text, tree)
+    place = _place(module, text, tree, scripts)
     return f"{place}: {text}" if place else f"{module}: {text}"
 
 
-def _place(module: str, text: str, tree: dict[str, bytes]) -> str:
-    scripts = {
-        path: _without_comments(content.decode("utf-8", "replace"))
-        for path, content in sorted(tree.items())
-        if path.endswith(".cfg")
-    }
+def _place(module: str, text: str, tree: dict[str, bytes], scripts: dict[str, str]) -> str:
     row = re.search(r"error at row=(\d+)", text)
     table = re.search(r"\btable '?\"?([a-z_]+)'?\"?", text)
     if row:
@@ -272,6 +263,19 @@ def _open_ends(path: str, text: str) -> list[str]:
         else:
             at += 1
     return []
+
+
+def _scripts(tree: dict[str, bytes]) -> dict[str, str]:
+    return {
+        path: content.decode("utf-8", "replace")
+        for path, content in sorted(tree.items())
+        if path.endswith(".cfg")
+    }
+
+
+def _bare(tree: dict[str, bytes]) -> dict[str, str]:
+    """Return the scripts without their comments."""
+    return {path: _without_comments(text) for path, text in _scripts(tree).items()}
 
 
 def _line(text: str, at: int) -> int:

@@ -8,7 +8,7 @@ import sys
 from release import version
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["-V"]:
+    if "-V" in sys.argv[1:]:
         print(f"version: opensips {version()} (Guardian lab twin)")
         sys.exit(0)
     from serve import main

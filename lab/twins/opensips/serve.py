@@ -30,7 +30,6 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("-f", dest="file", type=Path, default=Path("/etc/opensips/opensips.cfg"))
     parser.add_argument("-C", dest="check", action="store_true", help="check and exit")
     parser.add_argument("-P", dest="pid_file", type=Path)
-    parser.add_argument("-V", dest="version", action="store_true")
     for flag in ("-F", "-D", "-E", "-c"):
         parser.add_argument(flag, action="store_true")
     for flag in ("-m", "-M", "-u", "-g", "-p", "-w", "-n", "-N", "-a", "-k", "-b", "-l", "-t"):
@@ -94,9 +93,6 @@ async def _save(management: Management) -> None:
 def main(arguments: list[str]) -> int:
     """Run until stopped; 255 when the configuration is refused or the daemon cannot start."""
     options = _parse(arguments)
-    if options.version:
-        print(f"version: opensips {version()} (Guardian lab twin)")
-        return 0
     logging.basicConfig(level=logging.INFO, format="%(levelname)s:%(name)s:%(message)s")
     try:
         config = parse(options.file)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from os_daemon import Daemon
 
+from tests.support import real_opensips
 from tests.support.loading import REPOSITORY, load
 from tests.support.ports import free_ports
 
@@ -62,12 +63,8 @@ class Proxy:
             {"expression": "^8[0-9]{3}$", "set": 2},
             {"expression": "^9\\*", "set": 2},
         ]
-        binary = shutil.which("opensips")
-        if self.flavour == "real" and binary:
-            for library in ("lib64", "lib", "lib/x86_64-linux-gnu"):
-                modules = Path(binary).parents[1] / library / "opensips" / "modules"
-                if modules.is_dir():
-                    context["module_path"] = f"{modules}/"
+        if self.flavour == "real":
+            context["module_path"] = real_opensips.modules()
         source, cache = str(REPOSITORY / "salt/opensips/files"), str(self.root / "cache")
         tree = tree_render.render(source, context, cache, "opensips", tables(context))["tree"]
         for name, content in tree.items():

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.support import real_opensips
 from tests.support.loading import REPOSITORY, load
 from tests.support.phone import Phone
 from tests.support.ports import free_ports
@@ -71,14 +72,6 @@ def real() -> str:
 
 
 @functools.cache
-def _mpath() -> str:
-    prefix = Path(real()).parents[1]
-    found = (
-        prefix / lib / "opensips" / "modules" for lib in ("lib64", "lib", "lib/x86_64-linux-gnu")
-    )
-    return f"{next(path for path in found if path.is_dir())}/"
-
-
 @functools.cache
 def _real_release() -> tuple[int, ...]:
     told = subprocess.run([real(), "-V"], capture_output=True, text=True, check=True).stdout
@@ -164,7 +157,7 @@ class Daemon:
         lines = ["log_level=3", "stderror_enabled=yes", "syslog_enabled=no", "udp_workers=2"]
         lines += ["auto_aliases=no", *self.core]
         if self.flavour == "real":
-            lines.append(f'mpath="{_mpath()}"')
+            lines.append(f'mpath="{real_opensips.modules()}"')
         lines += [f'loadmodule "{name}.so"' for name in self.modules]
         for module, parameters in self.modules.items():
             for name, given in parameters.items():

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from os_daemon import TWIN, Daemon, _mpath, real, until
+from os_daemon import TWIN, Daemon, real, until
 
+from tests.support import real_opensips
 from tests.support.answerer import Answerer
 from tests.support.phone import Phone, sip
 
@@ -359,9 +360,9 @@ def test_catalogue_has_the_real_one_s_parameters(tmp_path: Path) -> None:
         cwd=TWIN, capture_output=True, text=True, check=True,
     ).stdout.split("\n")  # fmt: skip
     rows = [tuple(line.split()) for line in listed if line and not line.endswith("both")]
-    built = [row for row in rows if (Path(_mpath()) / f"{row[0]}.so").is_file()]
+    built = [row for row in rows if (Path(real_opensips.modules()) / f"{row[0]}.so").is_file()]
     modules = dict.fromkeys(row[0] for row in built)
-    lines = [f'mpath="{_mpath()}"', "stderror_enabled=yes", "syslog_enabled=no"]
+    lines = [f'mpath="{real_opensips.modules()}"', "stderror_enabled=yes", "syslog_enabled=no"]
     lines += [f'loadmodule "{name}.so"' for name in modules]
     lines += [f'modparam("{m}", "{p}", {1 if kind == "str" else chr(34) * 2})'
               for m, p, kind in built]  # fmt: skip

@@ -5,12 +5,12 @@ import os
 import pwd
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.functional.minion import Minion
+from tests.support import real_opensips
 from tests.support.loading import REPOSITORY, load
 from tests.support.ports import free_ports
 
@@ -69,18 +69,12 @@ class Node(Minion):
             memory={"shared": 64, "private": 4},
         )
         if flavour == "real":
-            self.context["module_path"] = self._modules()
+            self.context["module_path"] = real_opensips.modules()
 
     @staticmethod
     def destination(number):
         """A PBX of this number; nobody listens there."""
         return {"node": f"pbx-{number:02}", "uri": f"sip:127.0.0.1:{number}", "weight": 1}
-
-    @staticmethod
-    def _modules():
-        prefix = Path(shutil.which("opensips")).parents[1]
-        found = [prefix / library / "opensips" / "modules" for library in ("lib64", "lib")]
-        return next(f"{path}/" for path in found if path.is_dir())
 
     @staticmethod
     def _templates(root):
@@ -121,10 +115,16 @@ class Node(Minion):
 
 
 def flavours():
+    """What a test runs against: the twin, and the real daemon where it is on PATH."""
     found = [pytest.param("twin", id="twin")]
     if shutil.which("opensips"):
         found.append(pytest.param("real", id="real", marks=pytest.mark.real))
     return found
+
+
+@pytest.fixture(params=flavours())
+def flavour(request):
+    return request.param
 
 
 @pytest.fixture(params=flavours())

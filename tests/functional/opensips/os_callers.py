@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from tests.support import real_opensips
 from tests.support.answerer import Answerer
 from tests.support.loading import REPOSITORY, load
 from tests.support.phone import Dialog, Phone, sip
@@ -97,7 +98,7 @@ class Tier:
         }
         context = merged(merged(defaults, base), pillar)
         if self.flavour == "real":
-            context["module_path"] = _modules()
+            context["module_path"] = real_opensips.modules()
         return context
 
     def _whole(self, pillar: dict[str, Any]) -> dict[str, Any]:
@@ -510,9 +511,3 @@ def release(flavour: str) -> list[int]:
     command = [shutil.which("opensips") or "opensips", "-V"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [int(part) for part in re.findall(r"\d+", told)[:3]]
-
-
-def _modules() -> str:
-    prefix = Path(shutil.which("opensips") or "/usr/sbin/opensips").parents[1]
-    found = (prefix / lib / "opensips/modules" for lib in ("lib64", "lib", "lib/x86_64-linux-gnu"))
-    return f"{next(path for path in found if path.is_dir())}/"

@@ -26,6 +26,7 @@ import yaml
 from tests.functional.freeswitch.fs_places import Network, Place, until, workspaces
 from tests.functional.minion import Minion
 from tests.functional.test_pillar import Compiler
+from tests.support import real_opensips
 from tests.support.loading import REPOSITORY, load
 from tests.support.phone import Dialog, Phone
 
@@ -78,13 +79,6 @@ def opensips_binary(flavour: str, root: Path) -> Path:
     return program
 
 
-def modules_of(binary: str) -> str:
-    """Return where an OpenSIPS has its modules."""
-    prefix = Path(binary).parents[1]
-    found = [prefix / library / "opensips" / "modules" for library in ("lib64", "lib")]
-    return next(f"{path}/" for path in found if path.is_dir())
-
-
 def flavours(*daemons: str) -> list[Any]:
     """Return what a test runs against: the twins, and the real daemons where all are on PATH."""
     found = [pytest.param("twin", id="twin")]
@@ -126,7 +120,7 @@ class Proxy(Place):
         (root / "var").mkdir()
         real = shutil.which("opensips")
         if flavour == "real" and real:
-            opensips["module_path"] = modules_of(real)
+            opensips["module_path"] = real_opensips.modules()
         self.pillar = Compiler(root / "compiler")(minion_id, opensips=opensips)
         assert "_errors" not in self.pillar, self.pillar["_errors"]
         if named:

@@ -11,7 +11,6 @@ import time
 
 import pytest
 
-from tests.functional.opensips.conftest import flavours
 from tests.functional.opensips.os_callers import (
     CARRIER,
     DOMAIN,
@@ -125,11 +124,6 @@ class Attack:
                     self.last_answer = time.monotonic() - self._began
                     if tool:
                         self._near.sendto(data, tool)
-
-
-@pytest.fixture(params=flavours())
-def flavour(request):
-    return request.param
 
 
 @pytest.fixture

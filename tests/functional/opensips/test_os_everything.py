@@ -16,6 +16,7 @@ import pytest
 import salt.utils.dictupdate
 import yaml
 
+from tests.support import real_opensips
 from tests.support.loading import REPOSITORY, load
 from tests.support.ports import free_ports
 
@@ -191,10 +192,7 @@ class Daemon:
             int(part) for part in re.search(r"opensips (\d+\.\d+\.\d+)", said.stdout)[1].split(".")
         ]
         context = context_of(pillar, release, driver)
-        found = (
-            Path(self.binary).parents[1] / lib / "opensips/modules" for lib in ("lib64", "lib")
-        )
-        context["module_path"] = next(f"{path}/" for path in found if path.is_dir())
+        context["module_path"] = real_opensips.modules()
         for name in ("run", "var/dbtext", "tls"):
             (root / name).mkdir(parents=True)
         self._certify(context)

@@ -1,7 +1,6 @@
 """How a request travels through the rendered routes, seen from all who are around the proxy."""
 
 import re
-import shutil
 
 import pytest
 
@@ -29,18 +28,6 @@ IDENTITY = (
     "eyJhbGciOiJFUzI1NiIsInR5cCI6InBhc3Nwb3J0IiwicHB0Ijoic2hha2VuIiwieDV1IjoiaHR0cHM6Ly9jZXJ0In0."
     "eyJhdHRlc3QiOiJBIn0.c2lnbmF0dXJl;info=<https://cert.example/a.pem>;alg=ES256;ppt=shaken"
 )
-
-
-def flavours():
-    found = [pytest.param("twin", id="twin")]
-    if shutil.which("opensips"):
-        found.append(pytest.param("real", id="real", marks=pytest.mark.real))
-    return found
-
-
-@pytest.fixture(params=flavours())
-def flavour(request):
-    return request.param
 
 
 @pytest.fixture
