@@ -194,8 +194,10 @@ def test_database_learns_it_too_and_keeps_who_is_probing(live, file):
     assert write(live, draining=False, withdrawn=out, sqlite=str(file)) == []
 
 
-def test_tree_without_them_and_table_of_another_shape(tmp_path):
+def test_tree_without_them_and_table_of_another_shape(tmp_path, file):
     assert write(tmp_path, draining=True, withdrawn=["sip:a"]) == []
+    assert write(tmp_path, draining=True, withdrawn=["sip:a"], sqlite=str(file)) == []
+    assert not file.exists()
     assert opensips_standing.states(b"id(int)\n1\n", ["sip:a"]) == b"id(int)\n1\n"
 
 
