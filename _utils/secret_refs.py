@@ -72,5 +72,7 @@ def _value(name: str, values: dict, path: str) -> object:
     if value is None:
         return _ABSENT
     if isinstance(value, str) and value.strip() in PLACEHOLDERS:
-        raise ValueError(f"secret {name} of {path} is empty or a placeholder; mend it at its source")
+        raise ValueError(
+            f"secret {name} of {path} is empty or a placeholder; mend it at its source"
+        )
     return value
