@@ -1,35 +1,33 @@
 """Give a minion the outputs of its workspace's Terraform stacks, under ``stack:<stack>``.
 
-Guardian publishes them as ``<path>/<workspace>/<stack>.json``. Nothing published yet is no error:
-a workspace's first stack comes before its first node.
+Guardian publishes them in a directory or in Parameter Store; see ``guardian/stacks/outputs.py``.
+Nothing published yet is no error: a workspace's first stack comes before its first node. An output
+that Terraform calls sensitive is left out: it is declared under ``secrets`` and referred to.
 
 .. code-block:: yaml
 
     ext_pillar:
       - stack_outputs: {path: /srv/guardian-outputs}
+      # or, through the broker of aws_secrets and with its options:
+      - stack_outputs:
+          parameters: /guardian/outputs
+          region: eu-west-2
+          cache: /run/guardian/secrets
 """
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
+
+from guardian.stacks import outputs
 
 WORKSPACE = re.compile(r"[a-z0-9]+-[a-z0-9]+")
 
 
-def ext_pillar(minion_id, pillar, path):
-    """Return ``{"stack": {stack: {output: value}}}``; ValueError names a file that is not JSON."""
+def ext_pillar(minion_id, pillar, **source):
+    """Return ``{"stack": {stack: {output: value}}}``; ValueError names what cannot be read."""
     workspace = minion_id.partition(".")[2]
     if not WORKSPACE.fullmatch(workspace):
         return {}
-    stacks = {}
-    for file in sorted((Path(path) / workspace).glob("*.json")):
-        try:
-            outputs = json.loads(file.read_bytes())
-        except (OSError, ValueError):
-            outputs = None
-        if not isinstance(outputs, dict):
-            raise ValueError(f"{file}: not a JSON object; run `guardian deploy {workspace}` again")
-        stacks[file.stem] = outputs
+    stacks = outputs.published(source, workspace)
     return {"stack": stacks} if stacks else {}

@@ -12,10 +12,14 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 
 from guardian.errors import UsageError
+from guardian.workspace import REGIONS
 from guardian.workspace import parse as parse_workspace
 
 _T = TypeVar("_T")
 _LIMIT = 1_000_000
+# AWS keeps names that begin with aws or ssm to itself, and allows 15 levels, three of them ours.
+_PREFIX = re.compile(r"(?!(?i:/aws|/ssm))(/[A-Za-z0-9_.-]+){1,12}")
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]")
 _VARIABLE = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -75,6 +79,15 @@ class Rollout:
 
 
 @dataclass(frozen=True)
+class ParameterOutputs:
+    """A prefix of SSM parameters for outputs; `key` is a KMS key for the sensitive ones."""
+
+    prefix: str
+    region: str
+    key: str = ""
+
+
+@dataclass(frozen=True)
 class Workspace:
     """One region of one account: its stacks, its master, where its records live."""
 
@@ -82,7 +95,7 @@ class Workspace:
     stacks: tuple[str, ...]
     master: Master
     state: Path
-    outputs: Path
+    outputs: Path | ParameterOutputs
     runs: Path
     rollout: Rollout
 
@@ -194,10 +207,23 @@ def _workspace(
         stacks=tuple(item.text() for item in chosen),
         master=_master(root, entry.need("master")),
         state=place("state", f".guardian/{name}/state"),
-        outputs=place("outputs", f".guardian/{name}/outputs"),
+        outputs=_parameters(name, outputs)
+        if (outputs := entry.get("outputs")) and outputs.is_map()
+        else place("outputs", f".guardian/{name}/outputs"),
         runs=place("runs", f".guardian/{name}/runs"),
         rollout=_rollout(entry.get("rollout"), base),
     )
+
+
+def _parameters(workspace: str, entry: "_Reader") -> ParameterOutputs:
+    entry.only("parameters", "region", "key")
+    prefix, given, key = entry.need("parameters"), entry.get("region"), entry.get("key")
+    if not _PREFIX.fullmatch(prefix.text()):
+        prefix.fail(f"{prefix.text()[:60]!r} is no path of parameters, such as /guardian/outputs")
+    region = given.text() if given else REGIONS[parse_workspace(workspace).region]
+    if not _REGION.fullmatch(region):
+        (given or entry).fail(f"region {region[:30]!r} is none of AWS, such as eu-west-2")
+    return ParameterOutputs(prefix.text(), region, key.text() if key else "")
 
 
 def _master(root: Path, entry: "_Reader") -> Master:
@@ -290,6 +316,9 @@ class _Reader:
                 children[key.value] = child
             self._children = children
         return self._children
+
+    def is_map(self) -> bool:
+        return isinstance(self._node, yaml.MappingNode)
 
     def only(self, *known: str) -> None:
         for (key, _), (node, _) in zip(self._map().items(), self._node.value, strict=True):

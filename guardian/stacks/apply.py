@@ -9,7 +9,7 @@ from typing import Any
 
 from guardian.config import Config, Workspace
 from guardian.errors import INTERRUPTED, GuardianError
-from guardian.stacks import graph, terraform
+from guardian.stacks import graph, outputs
 from guardian.stacks.plans import Counts, digest
 from guardian.stacks.terraform import Root
 
@@ -29,6 +29,10 @@ class Stacks:
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _stopped: bool = False
 
+    def __post_init__(self) -> None:
+        # Before anything is applied: outputs that cannot be published later help nobody.
+        self._place = outputs.place(self.workspace)
+
     def levels(self) -> list[list[str]]:
         return graph.levels(self.config.stacks, self.workspace.stacks)
 
@@ -45,11 +49,10 @@ class Stacks:
 
     def unknown(self, level: list[str]) -> list[str]:
         """Stacks of a level that cannot be planned before another one exists."""
-        published = self.workspace.outputs / self.workspace.name
         return [
             name
             for name in level
-            if any(not (published / f"{one}.json").exists() for one in self._before(name))
+            if any(self._place.read(one) is None for one in self._before(name))
         ]
 
     def interrupt(self) -> None:
@@ -65,7 +68,8 @@ class Stacks:
         stack, space = self.config.stacks[name], self.workspace
         upstream: dict[str, Any] = {}
         for one in self._before(name):
-            upstream |= terraform.read_published(space.outputs, space.name, one)
+            published = self._place.read(one) or {}
+            upstream |= {output: found.value for output, found in published.items()}
         root = Root(name, stack.path, self.work / name, space.name, space.state / name, self.commit)
         root.on_event = self._event
         self.say(name, "init", "")
@@ -82,7 +86,7 @@ class Stacks:
                 self.say(root.stack, "apply", str(counts))
                 counts = root.apply()
             values = root.outputs()
-        moved = terraform.publish(self.workspace.outputs, self.workspace.name, root.stack, values)
+        moved = self._place.publish(root.stack, values)
         self.say(root.stack, "applied" if counts else "unchanged", str(counts))
         return moved
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from guardian.errors import FAILED, LOCKED, GuardianError
 from guardian.stacks import plans
+from guardian.stacks.outputs import Output, Outputs, write_private
 
 Event = dict[str, Any]
 
@@ -64,7 +65,7 @@ class Root:
         declared = _declared(self.work, "variable")
         given = {key: value for key, value in upstream.items() if key in declared}
         if given:
-            _private(self.work / "upstream.auto.tfvars.json", json.dumps(given))
+            write_private(self.work / "upstream.auto.tfvars.json", json.dumps(given))
         lock = ["-lockfile=readonly"] if (self.work / ".terraform.lock.hcl").exists() else []
         backend = f"-backend-config=workspace_dir={self.state.resolve()}"
         self._retry(["init", "-input=false", "-no-color", backend, *lock])
@@ -99,16 +100,19 @@ class Root:
         )
         return _counts(self.stack, events, "apply")
 
-    def outputs(self) -> dict[str, Any]:
-        """Output values by name; GuardianError unless stdout is strictly Terraform's JSON."""
+    def outputs(self) -> Outputs:
+        """Outputs by name; GuardianError unless stdout is strictly Terraform's JSON."""
         try:
             found = json.loads("".join(self._lines(["output", "-json", "-no-color"])))
-            values = {name: entry["value"] for name, entry in found.items()}
+            values = {
+                name: Output(entry["value"], bool(entry["sensitive"]))
+                for name, entry in found.items()
+            }
         except (ValueError, TypeError, KeyError, AttributeError):
             raise GuardianError(f"stack {self.stack}: `terraform output` is not its JSON") from None
         # Terraform leaves a null output out, and pillar would fall back in silence.
         for name in sorted(_declared(self.work, "output")):
-            if values.get(name) is None:
+            if name not in values or values[name].value is None:
                 raise GuardianError(
                     f"stack {self.stack}: output {name!r} is null; nothing was published"
                 )
@@ -232,44 +236,6 @@ def binary() -> str:
     if found is None:
         raise GuardianError("terraform: not on PATH; install terraform >= 1.5")
     return found
-
-
-def publish(directory: Path, workspace: str, stack: str, values: dict[str, Any]) -> bool:
-    """Put a stack's outputs where pillar reads them; whether they differ from those before.
-
-    Whole or not at all, readable by its owner only: outputs may be secret.
-    """
-    target = directory / workspace / f"{stack}.json"
-    text = json.dumps(values, indent=1, sort_keys=True) + "\n"
-    try:
-        if target.exists() and target.read_text(encoding="utf-8") == text:
-            return False
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _private(target, text)
-    except OSError as error:
-        raise GuardianError(f"{target}: {error.strerror}; outputs were not published") from None
-    return True
-
-
-def read_published(directory: Path, workspace: str, stack: str) -> dict[str, Any]:
-    """Outputs of a stack as last published; empty when it never was."""
-    try:
-        values = json.loads((directory / workspace / f"{stack}.json").read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise GuardianError(f"outputs of stack {stack}: {error}; deploy it again") from None
-    return dict(values)
-
-
-def _private(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _environment(workspace: str) -> dict[str, str]:

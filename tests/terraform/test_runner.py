@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from guardian.errors import LOCKED, GuardianError
-from guardian.stacks import terraform
+from guardian.stacks.outputs import Output
 from guardian.stacks.plans import Counts
 from guardian.stacks.terraform import Root
 from tests.support.region import until
@@ -62,12 +62,8 @@ def test_plan_apply_outputs_and_nothing_the_second_time(
     assert first.plan() == Counts(add=2)
     assert first.apply() == Counts(add=2)
     values = first.outputs()
-    assert (values["rtp_start_port"], values["rtp_end_port"]) == (16384, 32768)
-    assert terraform.publish(tmp_path / "out", "lab-local", "lab", values)
-    published = tmp_path / "out" / "lab-local" / "lab.json"
-    assert json.loads(published.read_text()) == values
-    assert published.stat().st_mode & 0o777 == 0o600
-    assert not terraform.publish(tmp_path / "out", "lab-local", "lab", values)
+    assert values["rtp_start_port"] == Output(16384)
+    assert values["rtp_end_port"] == Output(32768)
     assert not root(tmp_path).plan()
     monkeypatch.setenv("TF_VAR_rtp_end_port", "30000")
     assert root(tmp_path).plan() == Counts(change=1)
@@ -162,7 +158,7 @@ def test_upstream_outputs_reach_only_who_declares_them(tmp_path: Path) -> None:
     reader.prepare({"cidr": "10.0.0.0/8", "secret": "hidden"})
     reader.plan()
     reader.apply()
-    assert reader.outputs() == {"seen": "10.0.0.0/8"}
+    assert reader.outputs() == {"seen": Output("10.0.0.0/8")}
     assert "hidden" not in (reader.work / "upstream.auto.tfvars.json").read_text()
     assert (reader.work / "upstream.auto.tfvars.json").stat().st_mode & 0o777 == 0o600
     reader.discard()
@@ -186,6 +182,16 @@ def test_a_mistake_in_a_stack_is_one_line(tmp_path: Path, text: str, message: st
         root(tmp_path, source).plan()
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_output_is_sensitive_when_terraform_says_so(tmp_path: Path) -> None:
+    text = 'terraform {\n  backend "local" {}\n}\n'
+    text += 'output "password" {\n  value = "not-a-secret"\n  sensitive = true\n}\n'
+    one = root(tmp_path, module(tmp_path, text))
+    one.plan()
+    one.apply()
+    assert one.outputs() == {"password": Output("not-a-secret", sensitive=True)}
+    assert "not-a-secret" not in repr(one.outputs())
 
 
 def test_a_null_output_is_refused(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ workspaces:
   prod-euw2:
     stacks: [lab, upper]
     master: {ssh: master.prod}
+    outputs: {parameters: /guardian/outputs}
 """
 
 
@@ -44,6 +45,15 @@ def test_a_good_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lab.master.agent()[-3:] == ["guardian.fleet.agent", "--config", "/etc/salt/master"]
     assert prod.master.prefix[0] == "ssh"
     assert "BatchMode=yes" in prod.master.prefix
+    assert lab.outputs == tmp_path / ".guardian/lab-local/outputs"
+    assert prod.outputs == config.ParameterOutputs("/guardian/outputs", "eu-west-2")
+
+
+def test_parameters_have_a_region_and_a_key(tmp_path: Path) -> None:
+    there = "{parameters: /a/b.c, region: us-gov-west-1, key: alias/voice}"
+    text = GOOD.replace("{parameters: /guardian/outputs}", there)
+    found = config.load(write(tmp_path, text)).workspace("prod-euw2").outputs
+    assert found == config.ParameterOutputs("/a/b.c", "us-gov-west-1", "alias/voice")
 
 
 def test_the_environment_chooses_the_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,6 +84,12 @@ MISTAKES = [
     ("soak: 30", "soak: &a 30", ":6: anchors and aliases are not allowed"),
     ("soak: 30", "soak: !!python/object:os.system x", ":6: soak: expected seconds, found"),
     ("  soak: 30", "\tsoak: 30", ":6: found character '\\t' that cannot start any token"),
+    ("parameters: /g", "parametres: /g", ":16: outputs: key 'parametres' unknown (did you mean"),
+    ("/guardian/outputs}", "guardian}", ":16: parameters: 'guardian' is no path of parameters"),
+    ("/guardian/outputs}", "/aws/x}", ":16: parameters: '/aws/x' is no path of parameters"),
+    ("/guardian/outputs}", "/x, region: euw2}", ":16: region: region 'euw2' is none of AWS"),
+    ("rollout: {soak: 0.5}", "outputs: {parameters: /x}", ":12: outputs: region 'local' is none"),
+    ("{parameters: /guardian/outputs}", "[x]", ":16: outputs: expected text, found a list"),
     ("soak: 30", "soak: 30\x00", "not YAML (a control character"),
 ]
 
