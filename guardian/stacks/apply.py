@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ class Stacks:
         with self._tracked(root):
             if counts:
                 self.say(root.stack, "apply", str(counts))
-                counts = root.apply()
+                counts = replace(root.apply(), outputs=counts.outputs)
             values = root.outputs()
         moved = self._place.publish(root.stack, values)
         self.say(root.stack, "applied" if counts else "unchanged", str(counts))

@@ -10,18 +10,24 @@ from guardian.errors import GuardianError
 
 @dataclass(frozen=True)
 class Counts:
-    """Resources a plan adds, changes and removes."""
+    """Resources a plan adds, changes and removes, and outputs it changes.
+
+    A plan of outputs alone must be applied, too: until then the state has none to publish.
+    """
 
     add: int = 0
     change: int = 0
     remove: int = 0
+    outputs: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.add or self.change or self.remove)
+        return bool(self.add or self.change or self.remove or self.outputs)
 
     def __str__(self) -> str:
         if not self:
             return "no change"
+        if not (self.add or self.change or self.remove):
+            return f"{self.outputs} outputs to change"
         return f"{self.add} to add, {self.change} to change, {self.remove} to remove"
 
 

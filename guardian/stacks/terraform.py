@@ -255,11 +255,15 @@ def _declared(root: Path, kind: str) -> set[str]:
 
 
 def _counts(stack: str, events: list[Event], operation: str) -> plans.Counts:
+    outputs = 0
     for event in reversed(events):
+        if event.get("type") == "outputs":
+            found = (event.get("outputs") or {}).values()
+            outputs = sum(one.get("action", "noop") != "noop" for one in found)
         changes = event.get("changes")
         if event.get("type") == "change_summary" and isinstance(changes, dict):
             numbers = (changes.get(key, 0) for key in ("add", "change", "remove"))
-            return plans.Counts(*(int(number) for number in numbers))
+            return plans.Counts(*(int(number) for number in numbers), outputs=outputs)
     raise GuardianError(f"stack {stack}: terraform {operation} ended without saying what it did")
 
 

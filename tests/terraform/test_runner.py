@@ -59,14 +59,14 @@ def test_plan_apply_outputs_and_nothing_the_second_time(
     # Terraform warns on every command when this file is missing; it must not matter.
     monkeypatch.setenv("TF_CLI_CONFIG_FILE", str(tmp_path / "missing.tfrc"))
     first = root(tmp_path)
-    assert first.plan() == Counts(add=2)
+    assert first.plan() == Counts(add=2, outputs=7)
     assert first.apply() == Counts(add=2)
     values = first.outputs()
     assert values["rtp_start_port"] == Output(16384)
     assert values["rtp_end_port"] == Output(32768)
     assert not root(tmp_path).plan()
     monkeypatch.setenv("TF_VAR_rtp_end_port", "30000")
-    assert root(tmp_path).plan() == Counts(change=1)
+    assert root(tmp_path).plan() == Counts(change=1, outputs=2)
     assert not (LAB / ".terraform").exists()
 
 
@@ -74,7 +74,7 @@ def test_workspaces_do_not_share_a_state(tmp_path: Path) -> None:
     one = root(tmp_path)
     one.plan()
     one.apply()
-    assert root(tmp_path, workspace="dev01-use2").plan() == Counts(add=2)
+    assert root(tmp_path, workspace="dev01-use2").plan() == Counts(add=2, outputs=7)
 
 
 def test_a_plan_is_not_applied_after_the_state_moved(tmp_path: Path) -> None:
