@@ -1,0 +1,281 @@
+"""AWS on loopback: moto's server in a process of its own, behind what throttles, denies and counts.
+
+Whatever runs under ``Aws.environment`` (this process, a master, minions) talks to it; nothing in
+the code under test knows. ``python -m tests.support.aws PORT`` is that process.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qs
+
+from tests.support.ports import free_ports
+
+REGION = "eu-west-2"
+ACCOUNT = "123456789012"
+PRINCIPAL = f"arn:aws:sts::{ACCOUNT}:assumed-role/guardian-master/i-0a1b2c"
+_SERVICES = {
+    "AmazonSSM": "ssm",
+    "secretsmanager": "secretsmanager",
+    "TrentService": "kms",
+    "CertificateManager": "acm",
+    "AmazonSQS": "sqs",
+}
+_ERRORS = {
+    "throttle": (400, "ThrottlingException", "Rate exceeded"),
+    "deny": (400, "AccessDeniedException", "User: {who} is not authorized to perform: {action}"),
+    "fail": (500, "InternalServerError", "internal error"),
+}
+
+
+class Aws:
+    """What a test holds of it: clients to fill it, faults to put on it, and what was called."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.environment = {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST",
+            "AWS_SECRET_ACCESS_KEY": "not-a-secret",
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        }
+
+    def client(self, service: str, region: str = REGION) -> Any:
+        """Return a boto3 client of it, whose calls are counted like all others."""
+        import boto3
+
+        return boto3.client(
+            service,
+            region_name=region,
+            endpoint_url=self.url,
+            aws_access_key_id="AKIATESTTESTTESTTEST",
+            aws_secret_access_key="not-a-secret",
+        )
+
+    def parameters(self, values: Mapping[str, str], region: str = REGION) -> None:
+        """Store SecureString parameters; one that exists gets a new version."""
+        client = self.client("ssm", region)
+        for name, value in values.items():
+            client.put_parameter(Name=name, Value=value, Type="SecureString", Overwrite=True)
+
+    def fault(self, kind: str, action: str = "*", **rule: Any) -> None:
+        """Put a fault on calls of ``action`` (such as ``ssm:GetParameters``, or ``ssm:*``).
+
+        ``kind``: throttle, deny, fail, drop (the connection), slow. ``times``: how many calls
+        before it heals; ``share``: which part of them; ``seconds``: how slow; ``contains``: only
+        calls whose body has this text; ``rate``: calls a second that pass (throttle alone);
+        ``message``: what a denial says.
+        """
+        self._ask("faults", {"kind": kind, "action": action, **rule})
+
+    def heal(self) -> None:
+        """Take all faults away."""
+        self._ask("heal", {})
+
+    def calls(self) -> dict[str, int]:
+        """Return how often each action was called since the start or ``forget_calls``."""
+        return dict(collections.Counter(call["action"] for call in self.log()))
+
+    def log(self) -> list[dict[str, Any]]:
+        """Return every call: action, at (monotonic), outcome, key (access key id), region."""
+        found: list[dict[str, Any]] = self._ask("calls")
+        return found
+
+    def forget_calls(self) -> None:
+        """Begin counting anew."""
+        self._ask("forget", {})
+
+    def reset(self) -> None:
+        """Empty it: no faults, no calls, nothing stored."""
+        request = urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")
+        with _OPENER.open(request, timeout=10):
+            pass
+        self.heal()
+        self.forget_calls()
+
+    def _ask(self, what: str, body: object = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        with _OPENER.open(f"{self.url}/_test/{what}", data=data, timeout=10) as answer:
+            return json.load(answer)
+
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@contextmanager
+def running() -> Iterator[Aws]:
+    """Run one; everything it holds ends with the block."""
+    port = free_ports()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.aws", str(port)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "MOTO_ALLOW_NONEXISTENT_REGION": "false"},
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n", "moto's server did not start"
+        yield Aws(f"http://127.0.0.1:{port}")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+class _Faults:
+    """The layer in front of moto: a WSGI application around another."""
+
+    def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
+        self._application = application
+        self._lock = threading.Lock()
+        self._rules: list[dict[str, Any]] = []
+        self._calls: list[dict[str, Any]] = []
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        body = environ["wsgi.input"].read(length)
+        if path.startswith("/_test/"):
+            return self._control(path.removeprefix("/_test/"), body, start)
+        environ["wsgi.input"] = _Replay(body)
+        if path.startswith("/moto-api"):
+            return self._application(environ, start)
+        call = _call(environ, body)
+        kind, rule = self._verdict(call, body)
+        call["outcome"] = kind
+        with self._lock:
+            self._calls.append(call)
+        if kind == "slow" or rule.get("seconds"):
+            time.sleep(float(rule.get("seconds", 0)))
+        if kind == "drop":
+            environ["werkzeug.socket"].close()
+            raise ConnectionError
+        if kind in _ERRORS:
+            return _refused(kind, rule, call, start)
+        return self._application(environ, start)
+
+    def _control(self, what: str, body: bytes, start: Callable[..., Any]) -> list[bytes]:
+        with self._lock:
+            if what == "faults":
+                self._rules.append(json.loads(body))
+            elif what == "heal":
+                self._rules.clear()
+            elif what == "forget":
+                self._calls.clear()
+            answer = json.dumps(self._calls if what == "calls" else {}).encode()
+        start("200 OK", [("Content-Type", "application/json")])
+        return [answer]
+
+    def _verdict(self, call: dict[str, Any], body: bytes) -> tuple[str, dict[str, Any]]:
+        with self._lock:
+            for rule in self._rules:
+                if self._applies(rule, call, body):
+                    return rule["kind"], rule
+        return "ok", {}
+
+    def _applies(self, rule: dict[str, Any], call: dict[str, Any], body: bytes) -> bool:
+        wanted, action = rule["action"], call["action"]
+        service = f"{action.partition(':')[0]}:*"
+        if wanted not in ("*", action, service) or rule.get("times", 1) <= 0:
+            return False
+        if rule.get("contains", "").encode() not in body:
+            return False
+        if random.random() >= rule.get("share", 1.0):
+            return False
+        if "rate" in rule and not self._exceeds(rule, call["at"]):
+            return False
+        if "times" in rule:
+            rule["times"] -= 1
+        return True
+
+    def _exceeds(self, rule: dict[str, Any], at: float) -> bool:
+        passed = rule.setdefault("_passed", [])
+        passed[:] = [moment for moment in passed if moment > at - 1]
+        if len(passed) >= rule["rate"]:
+            return True
+        passed.append(at)
+        return False
+
+
+class _Replay:
+    """A request's body, read again by what comes behind."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def read(self, count: int = -1) -> bytes:
+        count = len(self._body) if count is None or count < 0 else count
+        taken, self._body = self._body[:count], self._body[count:]
+        return taken
+
+    def readline(self, count: int = -1) -> bytes:
+        return self.read(self._body.find(b"\n") + 1 or -1)
+
+
+def _call(environ: dict[str, Any], body: bytes) -> dict[str, Any]:
+    target, _, operation = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")
+    service = next((ours for theirs, ours in _SERVICES.items() if target.startswith(theirs)), "")
+    credential = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].split("/")
+    if not service:
+        service = credential[3] if len(credential) > 3 else "?"
+        operation = parse_qs(body.decode("utf-8", "replace")).get("Action", ["?"])[0]
+    return {
+        "action": f"{service}:{operation}",
+        "at": time.monotonic(),
+        "key": credential[0],
+        "region": credential[2] if len(credential) > 2 else "",
+    }
+
+
+def _refused(
+    kind: str, rule: dict[str, Any], call: dict[str, Any], start: Callable[..., Any]
+) -> list[bytes]:
+    status, code, words = _ERRORS[kind]
+    said = rule.get("message") or words.format(who=PRINCIPAL, action=call["action"])
+    if call["action"].startswith("sts:"):
+        status = 403 if kind == "deny" else status
+        code = {"deny": "AccessDenied", "throttle": "Throttling"}.get(kind, code)
+        body = (
+            "<ErrorResponse><Error><Type>Sender</Type>"
+            f"<Code>{code}</Code><Message>{said}</Message></Error></ErrorResponse>"
+        ).encode()
+        start(f"{status} Refused", [("Content-Type", "text/xml")])
+    else:
+        body = json.dumps({"__type": code, "message": said}).encode()
+        start(f"{status} Refused", [("Content-Type", "application/x-amz-json-1.1")])
+    return [body]
+
+
+def _serve(port: int) -> None:
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Quiet(WSGIRequestHandler):
+        protocol_version = "HTTP/1.1"  # clients keep their connection, as with AWS
+
+        def log_request(self, *_: Any) -> None:
+            pass
+
+    application = _Faults(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", port, application, threaded=True, request_handler=Quiet)
+    print("ready", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))
