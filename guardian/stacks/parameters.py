@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from guardian.config import ParameterOutputs
 from guardian.errors import GuardianError
+from guardian.workspace import REGIONS
 
 if TYPE_CHECKING:
     from guardian.stacks.outputs import Outputs
@@ -63,6 +64,7 @@ def published(source: dict[str, Any], workspace: str) -> dict[str, dict[str, Any
     from guardian.secrets.broker import Broker
 
     options = {key: value for key, value in source.items() if key != "parameters"}
+    options.setdefault("region", REGIONS.get(workspace.partition("-")[2], ""))
     return plain(Broker(**options), source["parameters"], workspace)
 
 
