@@ -659,7 +659,8 @@ def edit(element, *arguments, test=False):
         switch.conf) or ``with_list name allow deny``.
 
     Everything else stays as it is; check, exchange, least action and verification are those of
-    ``configure``, and so is the answer. ``freeswitch.configured`` puts back what pillar says.
+    ``configure``, and so is the answer. ``freeswitch.configured`` puts back what pillar says. A
+    password among the parameters is best given as ``{secret: name}``, one of pillar ``secrets``.
 
     CLI Example:
 
@@ -670,7 +671,8 @@ def edit(element, *arguments, test=False):
     if element not in EDITS:
         raise CommandExecutionError(f"no element {element!r}; there are {', '.join(EDITS)}")
     with _lock("freeswitch.edit", needed=not test):
-        tree = _util(f"fs_elements.{element}", _tree(_opt("conf_dir")), *arguments)
+        given = _resolved(list(arguments), element)
+        tree = _util(f"fs_elements.{element}", _tree(_opt("conf_dir")), *given)
         rendered = {"tree": tree, "system": []}
         return _util("reconcile.of", _Daemon()).configure(rendered, test)
 
@@ -1382,7 +1384,14 @@ def _trial(path, tree):
 def _render(source, context):
     directory = _util("tree_render.fetch", source, __salt__["cp.cache_dir"])
     cache = str(Path(__opts__["cachedir"]) / "guardian-templates")
+    context = _resolved(context, "freeswitch")
     return _util("tree_render.render", directory, context, cache, "freeswitch")
+
+
+def _resolved(value, where):
+    """Return what states hand over with the secrets it refers to, which only files may hold."""
+    secrets = __salt__["pillar.get"]("secret_values", {}, unmask=True)
+    return _util("secret_refs.resolve", value, secrets, where)
 
 
 def _process_lives():

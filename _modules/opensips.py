@@ -1436,9 +1436,10 @@ def _check_pairs(tree):
 
 def _bundle(certificate):
     """Verify a bundle of pillar ``certificates`` and return it as columns of a TLS domain."""
-    found = __salt__["pillar.get"](f"certificates:{certificate}", {}, unmask=True)
+    where = f"certificates:{certificate}"
+    found = _resolved(__salt__["pillar.get"](where, {}, unmask=True), where)
     if not isinstance(found, dict) or not {"chain", "key"} <= set(found):
-        raise CommandExecutionError(f"pillar certificates:{certificate} must hold chain and key")
+        raise CommandExecutionError(f"pillar {where} must hold chain and key")
     made = {"certificate": str(found["chain"]), "private_key": str(found["key"])}
     __salt__["certificate.verify"](certificate, made["certificate"], made["private_key"])
     return made
@@ -1875,13 +1876,19 @@ def _render(source, context):
     directory = _util("tree_render.fetch", source, __salt__["cp.cache_dir"])
     cache = str(Path(__opts__["cachedir"]) / "guardian-templates")
     context = {
-        **context,
+        **_resolved(context, "opensips"),
         "release": _release(),
         "local_driver": _local_driver(context),
         "draining": bool(__salt__["voice.drained_mark"]()),
         "withdrawn": sorted(_withdrawn_uris()),
     }
     return _util("tree_render.render", directory, context, cache, "opensips", _tables(context))
+
+
+def _resolved(value, where):
+    """Return what states hand over with the secrets it refers to, which only files may hold."""
+    secrets = __salt__["pillar.get"]("secret_values", {}, unmask=True)
+    return _util("secret_refs.resolve", value, secrets, where)
 
 
 def _release():

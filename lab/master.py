@@ -27,6 +27,13 @@ _CONFIG: dict[str, object] = {
     "ext_pillar": [
         {"stack_outputs": {"path": OUTPUTS}},
         {"fleet_node": True},
+        {
+            "aws_secrets": {
+                "grants": f"{REPOSITORY}/pillar/grants.yaml",
+                "cache": "/run/guardian/secrets",
+                "dummies": ["lab"],
+            }
+        },
         {"pillar_schema": {"path": f"{REPOSITORY}/pillar/schema"}},
     ],
     "reactor": [{"salt/minion/*/start": [f"{REPOSITORY}/reactor/minion_start.sls"]}],

@@ -9,6 +9,15 @@ beacons:
     - days: 21
     - interval: 3600
 
+# Where secrets are kept, by the name that references use ({secret: esl-password}).
+secrets:
+  esl-password:
+    parameter: /voice/{workspace}/{role}/esl-password
+    dummy: lab-esl-not-a-secret
+  esl-monitor-password:
+    parameter: /voice/{workspace}/{role}/esl-monitor-password
+    dummy: lab-monitor-not-a-secret
+
 # Which output of a stack feeds which pillar key: {pillar key: stack:output}. An output that is not
 # published yet leaves the key to the layers below.
 from_stacks:

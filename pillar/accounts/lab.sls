@@ -7,9 +7,10 @@
 } %}
 freeswitch:
   repository: {{ lab_repository | tojson }}
-  esl_password: lab-esl-not-a-secret
   esl_users:
-    monitor: {password: lab-monitor-not-a-secret, commands: [status, show, sofia]}
+    monitor:
+      password: {secret: esl-monitor-password}
+      commands: [status, show, sofia]
   unit:
     realtime: false         # a host of the lab may not schedule in real time
     drain_seconds: 600

@@ -4,6 +4,7 @@
 fsx:
   ports: {{ ports }}
 freeswitch:
+  esl_password: {secret: esl-password}
   max_sessions: 500
   dialplan:
     public:

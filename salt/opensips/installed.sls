@@ -1,11 +1,11 @@
 {%- import_yaml "opensips/defaults.yaml" as defaults %}
 {%- import_yaml "opensips/packages.yaml" as packages %}
 {%- set opensips = salt["slsutil.merge"](defaults, pillar.get("opensips", {})) %}
-{%- set remote = opensips.database.remote or "" %}
+{%- set driver = (opensips.database.remote or {}).get("driver") %}
 {%- set asked = {
   "sqlite": opensips.database.local == "sqlite",
-  "mysql": remote.startswith("mysql:"),
-  "postgres": remote.startswith("postgres:"),
+  "mysql": driver == "mysql",
+  "postgres": driver == "postgres",
   "registrar": opensips.registrar.domains,
   "tls": opensips.tls,
   "wss": opensips.sockets | selectattr("proto", "equalto", "wss") | list,

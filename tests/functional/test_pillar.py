@@ -10,6 +10,7 @@ import salt.pillar
 import yaml
 
 from tests.support.loading import REPOSITORY, load
+from tests.support.secrets import master
 
 NODES = {
     "sip-01.lab-local": "opensips",
@@ -31,14 +32,8 @@ class Compiler:
             sock_dir=str(directory),
             pki_dir=str(directory),
             file_roots={"base": [str(REPOSITORY / "salt")]},
-            pillar_roots={"base": [str(REPOSITORY / "pillar")]},
-            pillar_dirs=[str(REPOSITORY / "_pillar")],
-            ext_pillar=[
-                {"stack_outputs": {"path": str(self.outputs)}},
-                {"fleet_node": True},
-                {"pillar_schema": {"path": str(REPOSITORY / "pillar" / "schema")}},
-            ],
             file_client="local",
+            **master(self.outputs),
         )
 
     def publish(self, stack: str, content: str, workspace: str = "lab-local") -> None:

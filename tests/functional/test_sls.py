@@ -97,6 +97,7 @@ def test_secrets_reach_no_state_but_those_that_keep_them(lowstate):
         chunks, _ = lowstate(minion_id)
         for chunk in chunks:
             assert "PRIVATE KEY" not in str(chunk), chunk["__id__"]
+            assert "not-a-secret" not in str(chunk), chunk["__id__"]
 
 
 @pytest.mark.parametrize("file", sorted((REPOSITORY / "salt").rglob("*.sls")), ids=str)
@@ -112,13 +113,13 @@ def test_sls_is_short_and_its_jinja_light(file):
 def test_upstream_repository_brings_its_key_and_login(lowstate, component):
     """What a production pillar names; the lab's has neither."""
     minion_id = next(name for name, daemon in NODES.items() if daemon == component)
-    repository = {"key": "salt://keys/upstream.gpg", "auth": "machine x login y password hidden"}
-    chunks, _ = lowstate(minion_id, **{component: {"repository": repository}})
-    files = {chunk["name"]: chunk for chunk in chunks if chunk["state"] == "file"}
+    repository = {"key": "salt://keys/upstream.gpg", "auth": {"secret": "upstream"}}
+    declared = {"upstream": {"parameter": "/x", "dummy": "machine x login y password hidden"}}
+    chunks, _ = lowstate(minion_id, secrets=declared, **{component: {"repository": repository}})
+    files = {chunk["name"]: chunk for chunk in chunks if chunk["state"].endswith("file")}
     assert files[f"/etc/apt/keyrings/{component}.gpg"]["source"] == "salt://keys/upstream.gpg"
     login = files[f"/etc/apt/auth.conf.d/{component}.conf"]
-    assert login["mode"] == "0600"
-    assert login["show_changes"] is False
-    assert "hidden" not in str(login)
+    assert (login["state"], login["content"]) == ("secret_file", {"secret": "upstream"})
+    assert not any("hidden" in str(chunk) for chunk in chunks)
     source = files[f"/etc/apt/sources.list.d/{component}.sources"]
     assert f"Signed-By: /etc/apt/keyrings/{component}.gpg" in source["contents"]

@@ -8,6 +8,8 @@ import pytest
 import salt.client
 import salt.config
 
+from tests.support.secrets import master, secret_refs
+
 REPO = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(REPO / "_utils"))
 NODES = ["pbx-01.lab-local", "pbx-02.lab-local", "fsx-01.lab-local"]
@@ -32,15 +34,9 @@ def caller(request, tmp_path):
             "extension_modules": str(tmp_path / "extmods"),
             "file_client": "local",
             "file_roots": {"base": [str(REPO / "salt")]},
-            "pillar_roots": {"base": [str(REPO / "pillar")]},
             "module_dirs": [str(REPO)],
-            "pillar_dirs": [str(REPO / "_pillar")],
-            "ext_pillar": [
-                {"stack_outputs": {"path": str(tmp_path / "outputs")}},
-                {"fleet_node": True},
-                {"pillar_schema": {"path": str(REPO / "pillar" / "schema")}},
-            ],
             "log_level": "error",
+            **master(tmp_path / "outputs"),
         }
     )
     return salt.client.Caller(mopts=opts)
@@ -58,7 +54,9 @@ def test_every_node_gets_a_clean_tree(caller):
     }
     context = arguments["context"]
     assert context["rtp"] == {"start_port": 17000, "end_port": 18000}
-    assert "**" not in context["esl_password"]
+    secrets = caller.cmd("pillar.get", "secret_values", unmask=True)
+    assert set(secrets) >= {"esl-password", "esl-monitor-password"}
+    assert not any(str(value) in json.dumps(shown) for value in secrets.values())
     files = caller.cmd("freeswitch.render", arguments["source"], context)
     assert {"freeswitch.xml", "sip_profiles/internal.xml", "/etc/fs_cli.conf"} <= set(files)
     assert all(len(digest) == 64 for digest in files.values())
@@ -67,6 +65,7 @@ def test_every_node_gets_a_clean_tree(caller):
 
     source = str(REPO / "salt" / "freeswitch" / "files")
     cache = caller.opts["cachedir"] + "/templates"
-    tree = tree_render.render(source, context, cache, "freeswitch")["tree"]
+    resolved = secret_refs.resolve(context, secrets)
+    tree = tree_render.render(source, resolved, cache, "freeswitch")["tree"]
     assert fsxml.lint(tree) == []
     assert b'"17000"' in tree["autoload_configs/switch.conf.xml"]

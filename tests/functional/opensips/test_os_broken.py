@@ -14,8 +14,9 @@ import yaml
 
 from tests.functional.opensips.conftest import Node, flavours
 from tests.support.loading import REPOSITORY, load
+from tests.support.secrets import UTILS, referring
 
-pillar_schema = load("_pillar/pillar_schema.py")
+pillar_schema = load("_pillar/pillar_schema.py", __utils__=UTILS)
 sip = load("_utils/sip.py")
 
 # Where a text is added: at the end of the file whose path begins so.
@@ -307,6 +308,11 @@ def users(user="alice", domain="example.org", ha1=HA1):
     return {"registrar": {"domains": domains, "users": {domain: {user: {"ha1": ha1}}}}}
 
 
+def remote(**changes):
+    login = {"host": "db.example.org", "name": "voice", "user": "voice", "password": "not-a-secret"}
+    return {"database": {"remote": {"driver": "mysql", **login, **changes}}}
+
+
 def tls(certificate="web", **more):
     return {"sockets": [UDP, TLS], "tls": {"main": {"certificate": certificate, **more}}}
 
@@ -375,9 +381,9 @@ GIVEN = {
         "opensips:cluster"),
     "tag of an unknown node": (cluster(1, 2, tags={"vip": "sip-09"}), "opensips:cluster:tags"),
     "users of an unknown domain": (users(domain="example.net"), "opensips:registrar:users"),
-    "password that is no hash": (users(ha1="not-a-secret"), "registrar:users:.*ha1: has not the"),
-    "driver that is none": (
-        {"database": {"remote": "oracle://a:not-a-secret@h/o"}}, "opensips:database:remote"),
+    "password that is no hash": (users(ha1="not-a-secret"), "users:.*ha1: .*secret .* has not the"),
+    "driver that is none": (remote(driver="oracle"), "database:remote:driver: must be one"),
+    "database nowhere": ({"database": {"remote": {"driver": "mysql"}}}, "remote:host: missing"),
     "rtpengine that is none": ({"rtpengine": {"1": ["smoke:192.0.2.1:5"]}}, "opensips:rtpengine:1"),
     "limit below nothing": ({"limits": {"calls": -1}}, "opensips:limits:calls: must be at least"),
     "threshold that is none": (
@@ -398,7 +404,10 @@ INJECTED = {
     "sockets:0:address": lambda word: {"sockets": [{**UDP, "address": word}]},
     "sockets:0:advertised": lambda word: {"sockets": [{**UDP, "advertised": word}]},
     "module_path": lambda word: {"module_path": word},
-    "database:remote": lambda word: {"database": {"remote": f"mysql://{word}"}},
+    "database:remote:host": lambda word: remote(host=word),
+    "database:remote:name": lambda word: remote(name=word),
+    "database:remote:user": lambda word: remote(user=word),
+    "database:remote:password": lambda word: remote(password=word),
     "dispatcher:1:0:node": lambda word: {"dispatcher": {"1": [{**PBX, "node": word}]}},
     "dispatcher:1:0:uri": lambda word: {"dispatcher": {"1": [{**PBX, "uri": f"sip:{word}"}]}},
     "numbers:0:expression": lambda word: {"numbers": [{"expression": word, "set": 1}]},
@@ -433,11 +442,11 @@ INJECTED = {
 
 def refusal(node, given):
     """What the first layer says that a person meets: the pillar's schema, else the state."""
-    pillar = {"node": dict(node.context["node"]), "opensips": given}
+    pillar = {"node": dict(node.context["node"]), **referring("opensips", given)}
     faults = [
-        fault
-        for fault in pillar_schema.faults(pillar, REPOSITORY / "pillar" / "schema")
-        if fault.startswith("opensips")
+        told
+        for (component, *_), told in pillar_schema.faults(pillar, REPOSITORY / "pillar" / "schema")
+        if component == "opensips"
     ]
     if faults:
         assert not any("\n" in fault or "not-a-secret" in fault for fault in faults)

@@ -72,6 +72,13 @@ def test_it_is_of_the_schema():
 
 USERS = {"voice.example.com": {"1001": {"ha1": "0123456789abcdef" * 2}}}
 
+REMOTE = {
+    "driver": "mysql",
+    "host": "db.example.com",
+    "name": "opensips",
+    "user": "opensips",
+    "password": "not-a-secret",
+}
 PILLARS = {
     "least": dict,
     "everything": everything,
@@ -80,7 +87,7 @@ PILLARS = {
     "fraud": lambda: {"fraud": {"1": [{"prefix": "9"}]}},
     "remote": lambda: {
         "registrar": {"domains": ["voice.example.com"]},
-        "database": {"remote": "mysql://opensips:secret@db.example.com/opensips"},
+        "database": {"remote": REMOTE},
     },
     "limits": lambda: {"limits": {"calls_per_second": 5}},
     "draining": lambda: {"draining": True},
@@ -166,7 +173,10 @@ def test_database_of_others_has_only_what_calls_create(tmp_path):
         ("metrics", lambda value: {"address": value}),
         ("module_path", lambda value: f"/{value}/"),
         ("rtpengine", lambda value: {"0": [value]}),
-        ("database", lambda value: {"remote": f"mysql://u:p@h/{value}"}),
+        *(
+            ("database", lambda value, key=key: {"remote": {**REMOTE, key: value}})
+            for key in REMOTE
+        ),
         ("defence", lambda value: {"scanners": [value]}),
         ("fraud", lambda value: {"1": [{"prefix": value}]}),
         ("package", lambda value: {"modules": [value]}),
@@ -176,6 +186,15 @@ def test_value_that_would_leave_its_place_breaks_the_schema(key, put, value):
     schema = json.loads((REPOSITORY / "pillar/schema/opensips.json").read_text())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({key: put(value)}, schema)
+
+
+@pytest.mark.parametrize(
+    "value", ['a"; exit; #', "a\nb", "a'b", "a;b", "a\\", "a\n", "a b", "a@b", "a/b", ""]
+)
+def test_password_that_would_leave_its_url_breaks_the_schema(value):
+    schema = json.loads((REPOSITORY / "pillar/schema/opensips.json").read_text())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"database": {"remote": {**REMOTE, "password": value}}}, schema)
 
 
 # -- the real one --------------------------------------------------------------------------------
