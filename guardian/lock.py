@@ -14,15 +14,18 @@ from guardian.errors import LOCKED, GuardianError
 
 
 @contextmanager
-def held(directory: Path, workspace: str, what: str) -> Iterator[None]:
-    """Hold the workspace while the block runs; GuardianError (exit 21) names who holds it."""
+def held(directory: Path, workspace: str, what: str, remedy: str = "") -> Iterator[None]:
+    """Hold the workspace while the block runs; GuardianError (exit 21) names who holds it.
+
+    ``remedy`` says what to do then, where it is no workspace that is held.
+    """
+    shown = f"`guardian status {workspace}` shows it, `guardian stop {workspace}` ends it"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if not _take(handle):
             raise GuardianError(
-                f"{workspace} is locked by {_holder(handle)}; "
-                f"`guardian status {workspace}` shows it, `guardian stop {workspace}` ends it",
+                f"{workspace} is locked by {_holder(handle)}; " + (remedy or shown),
                 LOCKED,
             )
         owner = {

@@ -1,0 +1,80 @@
+"""Certificates from an ACME server, such as Let's Encrypt, stored where pillar reads them.
+
+What is wanted is data: ``acme`` of the master's configuration; docs/certificates.md has all of it.
+Keys are made here and stored; no answer, error, event or job holds one. A run that fails leaves
+what is stored as it was.
+"""
+
+from __future__ import annotations
+
+from guardian.acme import config, service
+from guardian.errors import GuardianError
+
+
+def issue(name):
+    """
+    Order a certificate now, even if it is not due: for a key that may be known to others.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run acme.issue default
+    """
+
+    def ordered(wanted):
+        return {name: service.issue(wanted, name, _verify)}
+
+    return _answer(ordered)
+
+
+def renew(*names):
+    """
+    Order the certificates that are due, of these or of all: with less than a third of their life
+    left, or when the CA suggests it, or with other names than are wanted. Run it twice a day.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run acme.renew
+        salt-run acme.renew default
+    """
+    return _answer(lambda wanted: service.renew(wanted, names, _verify))
+
+
+def status():
+    """
+    Return what is stored of each certificate, until when it lasts, and why it is due if it is.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run acme.status
+    """
+    return _answer(lambda wanted: service.status(wanted, _verify))
+
+
+def _verify(chain, key, names, roots):
+    return __utils__["certificate_bundle.verify"](chain, key, names, authority=roots)
+
+
+def _answer(work):
+    """Return what every function does: each certificate's result, and an exit code for cron."""
+    try:
+        outcomes = work(config.parse(__opts__.get("acme")))
+    except GuardianError as err:
+        return _coded({"comment": str(err)}, failed=True)
+    told = {
+        name: {"result": one.ok, "comment": f"acme {name}: {one.comment}", **one.facts}
+        for name, one in outcomes.items()
+    }
+    return _coded(told, failed=not all(one.ok for one in outcomes.values()))
+
+
+def _coded(told, failed):
+    if failed:
+        __context__["retcode"] = 1  # the job's success
+        told["retcode"] = 1  # the command's exit code
+    return told
