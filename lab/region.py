@@ -41,9 +41,10 @@ class Region:
             "/srv/guardian": REPOSITORY,
             "/srv/guardian-lab": self.names.share,
         }
-        self.master = Host(
-            self.names, "master", MASTER_ADDRESS, {**everywhere, master.OUTPUTS: self.outputs_dir}
-        )
+        # The environment's own entry of `guardian`, which external pillars use, leads there.
+        package = REPOSITORY / "guardian"
+        masters = {**everywhere, master.OUTPUTS: self.outputs_dir, str(package): package}
+        self.master = Host(self.names, "master", MASTER_ADDRESS, masters)
         self.hosts = {
             node.name: Host(self.names, node.name, node.address, everywhere)
             for node in self.nodes.values()

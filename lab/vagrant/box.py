@@ -180,6 +180,8 @@ def _bake_salt(root: Path) -> None:
                 shutil.copytree(here / top, there / top, dirs_exist_ok=True)
             elif (here / top).is_file():  # what a wheel put elsewhere is still in its record
                 shutil.copy2(here / top, there / top)
+    # External pillars use the package beside them, at its place on the master.
+    _write(there / "guardian.pth", "/srv/guardian\n")
     for command in _COMMANDS:
         script = (Path(sys.prefix) / "bin" / command).read_text()
         _, _, body = script.partition("\n")
