@@ -11,6 +11,7 @@ import json
 import math
 import multiprocessing
 import os
+import queue
 import tempfile
 import time
 from collections.abc import Iterator
@@ -291,10 +292,19 @@ def compile_all(world: World, kinds: list[str], workers: int) -> list[Compiled]:
     for process in processes:
         process.start()
     start.set()
-    found = [done.get(timeout=600) for _ in range(len(order) * len(kinds))]
+    return list(collected(done, len(order) * len(kinds), processes))
+
+
+def collected(done: Any, count: int, processes: list[Any]) -> Iterator[Any]:
+    """What processes put in a queue, until it is so many; an error if one of them dies."""
+    while count:
+        try:
+            yield done.get(timeout=1)
+            count -= 1
+        except queue.Empty:
+            assert not any(process.exitcode for process in processes), "a worker died"
     for process in processes:
         process.join()
-    return found
 
 
 def _work(world: World, kinds: list[str], start: Any, wanted: Any, done: Any) -> None:
