@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 import os
 import signal
 from pathlib import Path
@@ -63,6 +64,14 @@ class Minion:
                 at = at.setdefault(key, {})
             at[last] = value
         return context
+
+    def pillar(self, **keys: Any) -> None:
+        """Have the minion compile this pillar from now on."""
+        directory = self.root / "pillar"
+        directory.mkdir(exist_ok=True)
+        (directory / "top.sls").write_text("base: {'*': [given]}\n")
+        (directory / "given.sls").write_text("#!json\n" + json.dumps(keys))
+        self.caller.sminion.gen_modules()
 
     def configured(self, context: dict[str, Any] | None = None, test: bool = False) -> dict:
         return self.state("configured", test, name=str(self.conf), context=context or self.context)

@@ -7,7 +7,6 @@ import signal
 import time
 
 import pytest
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -197,14 +196,11 @@ def test_certificate_with_another_key_is_never_served(full):
 
 
 def test_tls_domain_beside_pillars_is_served_by_its_name(full):
-    own, pillar = full.root / "tls" / "own", full.root / "pillar"
+    own = full.root / "tls" / "own"
     fingerprint = certificate(own, "own.example.org")
-    files = {"chain": own / "chain.pem", "key": own / "key.pem"}
-    pillar.mkdir()
-    (pillar / "top.sls").write_text("base: {'*': [own]}\n")
-    (pillar / "own.sls").write_text(
-        yaml.safe_dump({"certificates": {"own": {k: p.read_text() for k, p in files.items()}}})
-    )
+    bundle = {"chain": (own / "chain.pem").read_text(), "key": {"secret": "own-key"}}
+    values = {"own-key": (own / "key.pem").read_text()}
+    full.pillar(certificates={"own": bundle}, secret_values=values)
     asked = {"certificate": "own", "match_sip_domain": "own.example.org"}
     predicted = full.state("tls_domain_present", True, name="own.example.org", **asked)
     applied = full.state("tls_domain_present", False, name="own.example.org", **asked)
