@@ -20,23 +20,26 @@ cannot be had is an error of the pillar, so that no state runs. ``docs/secrets.m
 
 from __future__ import annotations
 
-from functools import partial
-
 from guardian.secrets import resolver
-from guardian.secrets.broker import Broker
 
 OURS = ("secrets", "secret_values")
 
 
 def ext_pillar(minion_id, pillar, grants, region=None, dummies=(), **settings):
     """Return ``{"secret_values": {name: value}}``; ValueError says which secret, and why not."""
+
+    def broker():
+        from guardian.secrets.broker import Broker  # and boto3, which dummies have no need of
+
+        return Broker(region=region or "", **settings)
+
     wanting = {key: value for key, value in pillar.items() if key not in OURS}
     values = resolver.resolve(
         minion_id,
         __utils__["secret_refs.found"](wanting),
         pillar.get("secrets"),
         granted=grants,
-        broker=partial(Broker, region=region or "", **settings),
+        broker=broker,
         region=region,
         dummies=dummies,
     )

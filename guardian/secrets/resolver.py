@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from guardian.secrets import declarations, files, grants, node, values
-from guardian.secrets.broker import Broker, Want
-from guardian.secrets.declarations import FILE, Declaration
-from guardian.secrets.failures import NOT_FOUND, SecretError
+from guardian.secrets.declarations import FILE, Declaration, Source
+from guardian.secrets.failures import NOT_FOUND, UNFIT, SecretError
+from guardian.secrets.wants import Answer, Want
+
+if TYPE_CHECKING:  # it brings boto3, which nodes of dummies have no need of
+    from guardian.secrets.broker import Broker
 
 SHOWN = 5
+LOCAL = "local"
 
 
 def resolve(
@@ -95,28 +100,38 @@ def _read(
     """Read what is granted; each answer is a value, or the error that kept it back."""
     if region is not None and asking.aws_region != region:
         raise ValueError(f"{asking.id} is of {asking.aws_region}, this master serves {region}")
+    if asking.region == LOCAL:
+        raise ValueError(
+            f"{asking.id} is of no region of AWS; is account {asking.account} to have dummies?"
+        )
     rules = grants.load(granted)
     wants: dict[str, Want] = {}
+    sources: list[Source] = []
+    texts: dict[str, str] = {}
 
     def want(declaration: Declaration) -> object:
         context = {"region": asking.region, "role": asking.role}
         source = declarations.source(declaration, asking.fill, **context)
         given = rules.find(asking, source, declaration.name)
+        sources.append(source)
+        _check_region(source, asking.aws_region)
         if source.kind == FILE:
-            return values.accepted(files.read(source.name, also), declaration)
+            if source.name not in texts:  # key and chain of one file are of one moment
+                texts[source.name] = files.read(source.name, also)
+            return values.accepted(texts[source.name], declaration)
         wants[declaration.name] = Want(source, asking.aws_region, given.assume, given.prefix)
         return None
 
     def also(path: str) -> None:
-        rules.find(asking, declarations.Source(FILE, path), "")
+        rules.find(asking, Source(FILE, path), "")
 
     found = _each(known, want)
-    failed = {name for name, answer in found.items() if isinstance(answer, ValueError)}
-    asked = {name: one for name, one in wants.items() if name not in failed}
-    if asked:
-        optional = {one for name, one in asked.items() if not known[name].required}
-        answers = broker().get(asking.id, list(asked.values()), optional)
-        for name, one in asked.items():
+    if sources:
+        asks = broker()
+        asks.note(asking.id, sources)
+        required = {one for name, one in wants.items() if known[name].required}
+        answers = asks.get(list(wants.values()), set(wants.values()) - required)
+        for name, one in wants.items():
             found[name] = _accept(known[name], one, answers[one])
     for name, answer in found.items():
         gone = isinstance(answer, SecretError) and answer.reason == NOT_FOUND
@@ -125,7 +140,13 @@ def _read(
     return found
 
 
-def _accept(declaration: Declaration, want: Want, answer: str | SecretError) -> object:
+def _check_region(source: Source, region: str) -> None:
+    parts = source.name.split(":")
+    if parts[0] == "arn" and parts[3] != region:
+        raise SecretError(UNFIT, f"{source} is of {parts[3]}, the node of {region}")
+
+
+def _accept(declaration: Declaration, want: Want, answer: Answer) -> object:
     try:
         if isinstance(answer, SecretError):
             raise answer

@@ -12,12 +12,14 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -114,6 +116,13 @@ class Aws:
         data = None if body is None else json.dumps(body).encode()
         with _OPENER.open(f"{self.url}/_test/{what}", data=data, timeout=10) as answer:
             return json.load(answer)
+
+
+@contextmanager
+def in_memory() -> Iterator[Path]:
+    """Yield a directory on tmpfs, where a cache of secrets may be."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        yield Path(directory)
 
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))

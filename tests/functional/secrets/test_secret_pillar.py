@@ -45,14 +45,14 @@ def aws(server: support.Aws, monkeypatch: pytest.MonkeyPatch) -> support.Aws:
 class Compiler:
     """Compiles a pillar of ``content`` for a minion, through aws_secrets alone."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, memory: Path) -> None:
         self.tree = directory / "pillar"
         self.tree.mkdir()
         self.grants = directory / "grants.yaml"
         self.options = {
             "grants": str(self.grants),
             "region": "eu-west-2",
-            "cache": str(directory / "cache"),
+            "cache": str(memory / "secrets"),
             "dummies": ["lab"],
         }
         self.opts = salt.config.DEFAULT_MASTER_OPTS.copy()
@@ -82,8 +82,9 @@ class Compiler:
 
 
 @pytest.fixture
-def compiled(tmp_path: Path) -> Compiler:
-    return Compiler(tmp_path)
+def compiled(tmp_path: Path) -> Iterator[Compiler]:
+    with support.in_memory() as memory:
+        yield Compiler(tmp_path, memory)
 
 
 def test_node_of_an_account_of_dummies_gets_them_without_aws(compiled):
