@@ -23,11 +23,19 @@ class Answerer:
         self.requests: list[sip.Message] = []
         self.heard = threading.Condition()
         self._caller: tuple[str, int] = ("", 0)  # who asked last
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((address, port))
         self.port = port
+        self._socket = self._bind(port)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
+
+    def _bind(self, port: int) -> socket.socket:
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made.bind((self.address, port))
+        return made
+
+    @property
+    def contact(self) -> str:
+        return f"<sip:answerer@{self.address}:{self.port}>"
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -61,7 +69,7 @@ class Answerer:
         final = sip.respond(request, self.status, "As Told", to_tag=f"tag{self.port}")
         if self.status == 180:
             return [final]
-        final.add("Contact", f"<sip:answerer@{self.address}:{self.port}>")
+        final.add("Contact", self.contact)
         if self.sdp and self.status == 200:
             final.add("Content-Type", "application/sdp")
             final.body = self.sdp

@@ -60,6 +60,8 @@ class Tls:
         for row in rows:
             try:
                 context = _context(row) if row["type"] == "2" else None
+                if context is None:
+                    _outward(row)
             except (OSError, ValueError) as err:
                 self._engine.log.error(
                     "ERROR:tls_openssl: unable to load certificate of domain '%s': %s",
@@ -114,11 +116,14 @@ class Tls:
 
         return await asyncio.start_server(begin, host, port)
 
-    def client(self) -> ssl.SSLContext:
-        """For connections of our own; the lab's peers have no names to verify."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        return context
+    def client(self, host: str, port: int) -> ssl.SSLContext:
+        """For a connection of our own; OSError where no domain stands for whom it goes to."""
+        for wanted in (f"{host}:{port}", "*"):
+            for row in self._domains:
+                filters = (row.get("match_ip_address") or "*").split(",")
+                if row["type"] == "1" and wanted in filters:
+                    return _outward(row)
+        raise OSError("no TLS client domain found")
 
     def mi_tls_reload(self) -> Any:
         if self._database is None:
@@ -159,14 +164,31 @@ def _named(rows: list[dict[str, str]], name: str | None) -> dict[str, str] | Non
     return None
 
 
-def _context(row: dict[str, str]) -> ssl.SSLContext:
-    """A server's context; OSError (SSLError is one) when certificate and key are no pair."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+def _outward(row: dict[str, str]) -> ssl.SSLContext:
+    """A client's context, with a certificate where it has one; OSError when that is no pair."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if row.get("certificate"):
+        _load(context, row)
+    if row.get("verify_cert", "1") != "0":
+        if row.get("ca_list"):
+            context.load_verify_locations(cadata=row["ca_list"])
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _load(context: ssl.SSLContext, row: dict[str, str]) -> None:
     with tempfile.NamedTemporaryFile("w", prefix="tls-") as pair:
         pair.write(f"{row.get('certificate', '')}\n{row.get('private_key', '')}\n")
         pair.flush()
         context.load_cert_chain(pair.name)
+
+
+def _context(row: dict[str, str]) -> ssl.SSLContext:
+    """A server's context; OSError (SSLError is one) when certificate and key are no pair."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    _load(context, row)
     if row.get("verify_cert", "1") != "0":
         optional = row.get("require_cert", "1") == "0"
         context.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED

@@ -105,7 +105,8 @@ class Transports:
     async def _connect(self, data: bytes, peer: Peer) -> None:
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                context = self._tls.client() if peer.protocol == "tls" else None
+                tls = peer.protocol == "tls"
+                context = self._tls.client(peer.host, peer.port) if tls else None
                 reader, writer = await asyncio.open_connection(peer.host, peer.port, ssl=context)
         except (OSError, TimeoutError) as err:
             self._log.error("ERROR:proto_%s: connect to %s:%d failed: %s", peer.protocol,

@@ -1,14 +1,17 @@
 """TLS: certificates of the table, changed under a connection that is up."""
 
+import hashlib
 import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from os_daemon import Daemon
+from os_daemon import Daemon, until
 
-from tests.support.phone import TlsPhone
+from tests.support.phone import Phone, TlsPhone
+from tests.support.ports import free_ports
+from tests.support.secure_answerer import SecureAnswerer
 
 BOTH = pytest.mark.parametrize("database", ["text", "sqlite"])
 SQLITE = pytest.mark.parametrize("database", ["sqlite"])
@@ -180,3 +183,69 @@ def test_4_0_never_serves_what_a_reload_brought(
     assert secure.reload("tls_reload") == "OK"
     assert domains(secure) == ["default"]
     assert served(secure) != pairs[1][0].strip()
+
+
+# -- connections of its own ----------------------------------------------------------------------
+
+
+def fingerprint(certificate: str) -> str:
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest()
+
+
+@pytest.fixture
+def called(
+    secure: Daemon, pairs: list[tuple[str, str]], tmp_path: Path
+) -> Iterator[SecureAnswerer]:
+    """Whom calls go to over TLS; it wants to see either certificate, and shows the first."""
+    (tmp_path / "own.pem").write_text("".join(pairs[0]))
+    authority = "".join(certificate for certificate, _ in pairs)
+    answerer = SecureAnswerer(tmp_path / "own.pem", authority, free_ports())
+    secure.choose = f'$du = "sip:127.0.0.1:{answerer.port};transport=tls";'
+    yield answerer
+    answerer.close()
+
+
+def client(certificate: str, key: str, **more: object) -> dict[str, object]:
+    return domain(certificate, key, domain="out", type=1, **more)
+
+
+def test_connection_of_its_own_shows_what_the_last_reload_brought(
+    secure: Daemon, pairs: list[tuple[str, str]], called: SecureAnswerer
+) -> None:
+    no_4(secure)
+    secure.table("tls_mgm", domain(*pairs[0]), client(*pairs[0]))
+    secure.start()
+    with Phone(secure.sip, through_proxy=True) as phone:
+        held = phone.call()
+        secure.table("tls_mgm", domain(*pairs[1]), client(*pairs[1]))
+        assert secure.reload("tls_reload") == "OK"
+        assert phone.reinvite(held) == 200
+        assert called.shown == [fingerprint(pairs[0][0])], "the connection there was goes on"
+        called.forget()
+        until(lambda: phone.invite().status == 200)  # it may not have noticed yet
+        assert called.shown[-1] == fingerprint(pairs[1][0])
+        assert phone.hang_up(held) == 200
+
+
+def test_connection_of_its_own_is_made_to_who_can_be_verified(
+    secure: Daemon, pairs: list[tuple[str, str]], called: SecureAnswerer
+) -> None:
+    secure.table(
+        "tls_mgm", domain(*pairs[0]), client(*pairs[0], verify_cert=1, ca_list=pairs[0][0])
+    )
+    with Phone(secure.start().sip, through_proxy=True) as phone:
+        assert phone.invite().status == 200
+
+
+@pytest.mark.parametrize("why", ["another authority", "no domain"])
+def test_connection_of_its_own_is_not_made(
+    secure: Daemon, pairs: list[tuple[str, str]], called: SecureAnswerer, why: str
+) -> None:
+    rows = [domain(*pairs[0])]
+    if why == "another authority":
+        rows.append(client(*pairs[0], verify_cert=1, ca_list=pairs[1][0]))
+    secure.table("tls_mgm", *rows)
+    with Phone(secure.start().sip, through_proxy=True) as phone:
+        final = phone.transact(phone.request("INVITE"), 2.0)
+        assert final is None or final.status == 477
+    assert called.requests == []

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -359,16 +360,26 @@ class Caller(Phone):
 
 
 class StreamCaller(Caller):
-    """A phone over TCP, or a browser over a websocket; one connection, as both have."""
+    """A phone over TCP or TLS, or a browser over a websocket; one connection, as both have.
+
+    Over TLS and WSS any certificate is good enough; ``peer`` is the one that was shown, as DER.
+    """
 
     def __init__(self, server: tuple[str, int], address: str, transport: str) -> None:
         self.server, self._through_proxy, self.address = server, True, address
         self.transport = transport
         self._socket = until(lambda: _connection(server, address))
+        self.peer: bytes | None = None
+        if transport in ("TLS", "WSS"):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            self._socket = context.wrap_socket(self._socket)
+            self.peer = self._socket.getpeercert(binary_form=True)
         self.port = self._socket.getsockname()[1]
         self.inbox: list[sip.Message] = []
         self._buffer = bytearray()
-        if transport == "WS":
+        self._frames = transport in ("WS", "WSS")
+        if self._frames:
             self._socket.sendall(
                 b"GET / HTTP/1.1\r\nHost: proxy\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: sip\r\n"
@@ -380,9 +391,10 @@ class StreamCaller(Caller):
             assert b" 101 " in head, head
 
     def _contact(self, user: str) -> str:
-        if self.transport == "WS":  # a browser does not know where it is
-            return f"<sip:{user}@browser.invalid;transport=ws>"
-        return f"<sip:{user}@{self.address}:{self.port};transport=tcp>"
+        transport = self.transport.lower()
+        if self._frames:  # a browser does not know where it is
+            return f"<sip:{user}@browser.invalid;transport={transport}>"
+        return f"<sip:{user}@{self.address}:{self.port};transport={transport}>"
 
     def request(self, method: str, user: str = "1000", **headers: str) -> sip.Message:
         request = super().request(method, user, **headers)
@@ -391,7 +403,7 @@ class StreamCaller(Caller):
 
     def send(self, message: sip.Message) -> None:
         data = message.build()
-        if self.transport == "WS":  # one frame of text, masked with zeros
+        if self._frames:  # one frame of text, masked with zeros
             data = b"\x81\xfe" + struct.pack(">H", len(data)) + b"\0\0\0\0" + data
         self._socket.sendall(data)
 
@@ -400,9 +412,12 @@ class StreamCaller(Caller):
         while (whole := self._cut()) is None:
             self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
             try:
-                self._buffer += self._socket.recv(65_535)
+                data = self._socket.recv(65_535)
             except TimeoutError:
                 return None
+            if not data:
+                raise ConnectionResetError("the connection was closed")
+            self._buffer += data
         message = sip.parse(whole)
         if message.is_request and message.method != "ACK":
             self.send(self._accepting(message))
@@ -410,7 +425,7 @@ class StreamCaller(Caller):
 
     def _cut(self) -> bytes | None:
         """One message off the stream, None while it is not whole."""
-        if self.transport == "TCP":
+        if not self._frames:
             return sip.cut(self._buffer)
         if len(self._buffer) < 4:
             return None
