@@ -1,37 +1,34 @@
-"""Say in time that a deployed certificate is about to end.
+"""Say in time that a certificate is about to end, or is not the one it should be.
+
+Looked at are what pillar holds, what is on disk, and what is served.
 
 .. code-block:: yaml
 
     beacons:
       certificate_expiry:
-        - directory: /etc/voice/tls     # bundles are <directory>/<name>/current
         - days: 21                      # say so from then on
         - interval: 3600
+        - directory: /etc/voice/tls     # looked at besides those that pillar names
+        - probe:                        # by default the sockets that pillar names
+            - 127.0.0.1:443
+            - {port: 8443, server_name: www.example.org, certificate: web}
 
-Each event names the bundle: ``salt/beacon/<minion id>/certificate_expiry/<name>``.
+Each event names the certificate: ``salt/beacon/<minion id>/certificate_expiry/<name>``. It holds
+what ``certificate.expiry`` returns of it: ``where`` (pillar, disk or served), ``place``, and
+``days_left`` or a ``problem``.
 """
 
 from __future__ import annotations
 
-import datetime
-from pathlib import Path
-
-try:
-    from cryptography import x509
-
-    HAS_CRYPTOGRAPHY = True
-except ImportError:
-    HAS_CRYPTOGRAPHY = False
-
 __virtualname__ = "certificate_expiry"
 
-DEFAULTS = {"directory": "/etc/voice/tls", "days": 21}
+DEFAULTS = {"directory": "/etc/voice/tls", "days": 21, "probe": None}
 
 
 def __virtual__():  # noqa: N807
-    if HAS_CRYPTOGRAPHY:
+    if "certificate.expiry" in __salt__:
         return __virtualname__
-    return False, "python3-cryptography is missing from the minion's Python"
+    return False, "the certificate execution module did not load"
 
 
 def validate(config):
@@ -44,28 +41,16 @@ def validate(config):
         return False, "certificate_expiry: days must be a whole number of at least 1"
     if not str(settings["directory"]).startswith("/"):
         return False, "certificate_expiry: directory must be an absolute path"
+    if not isinstance(settings["probe"], list | None):
+        return False, "certificate_expiry: probe must be a list of sockets"
     return True, "certificate_expiry is configured well"
 
 
 def beacon(config):
-    """Return an event for each bundle that ends within ``days`` or cannot be read."""
+    """Return an event for each certificate that ends within ``days`` or has a problem."""
     settings = _settings(config)
-    now = datetime.datetime.now(datetime.UTC)
-    events = []
-    for chain in sorted(Path(settings["directory"]).glob("*/current/chain.pem")):
-        event = {"tag": chain.parents[1].name, "name": chain.parents[1].name}
-        try:
-            leaf = x509.load_pem_x509_certificate(chain.read_bytes())
-        except (OSError, ValueError):
-            events.append({**event, "problem": f"{chain}: cannot be read; apply its state again"})
-            continue
-        left = leaf.not_valid_after_utc - now
-        if left < datetime.timedelta(days=settings["days"]):
-            event["days_left"] = left.days
-            event["not_after"] = f"{leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
-            event["serial"] = f"{leaf.serial_number:x}"
-            events.append(event)
-    return events
+    found = __salt__["certificate.expiry"](**{key: settings[key] for key in DEFAULTS})
+    return [{"tag": one["name"], **one} for one in found]
 
 
 def _settings(config):

@@ -1,54 +1,49 @@
-"""Verify certificate bundles and deploy them as a whole: a directory a version, one symlink.
+"""Verify certificate bundles, deploy them as a whole, and prove what is served.
 
-Nothing reaches the disk before every check has passed, and what is live changes in one step. No
-answer, change or error of this module holds a key; bundles are told apart by fingerprints.
+Nothing reaches the disk before every check has passed, and what is live changes in one step: a
+directory a version, one symlink. Chain and key come from pillar, or are references to secrets that
+are resolved here, at the last moment. No answer, change or error of this module holds a key;
+bundles are told apart by fingerprints.
+
+Minion options, all optional: ``voice.state_dir``.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import datetime
-import grp
-import itertools
-import os
-import pwd
 import re
-import shutil
+import time
 from pathlib import Path
 
 from salt.exceptions import CommandExecutionError
 
-try:
-    from cryptography import x509
-    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-
-    HAS_CRYPTOGRAPHY = True
-except ImportError:
-    HAS_CRYPTOGRAPHY = False
-
 __virtualname__ = "certificate"
 
 DIRECTORY = "/etc/voice/tls"
-KEPT = 3
-VERSION_LENGTH = 16  # hexadecimal digits of the leaf's fingerprint that name a version
-SMALLEST_RSA = 2048
-_PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----[A-Za-z0-9+/=\n]+-----END \1-----\n?")
+SOFIA_DIRECTORY = "/etc/voice/sofia"
+STATE_DIR = "/var/lib/voice"
+MODES = {"dir_mode": 0o700, "file_mode": 0o600}
+ATTEMPTS = 2  # reloads before the old one is taken back
+SERVED_SECONDS = 5.0  # a daemon serves what it has reloaded by then
+PROBE_SECONDS = 2.0
+POLL = 0.1
+SHOWN = ("subject", "serial", "not_after", "fingerprint")
+PLACEHOLDERS = ("host", "role", "workspace", "account", "region", "address", "public_address")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_OUR_PEM_KINDS = {"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"}
 
 
 def __virtual__():  # noqa: N807
-    if HAS_CRYPTOGRAPHY:
+    if "certificate_bundle.verify" in __utils__:
         return __virtualname__
     return False, "python3-cryptography is missing from the minion's Python"
 
 
 def inspect(name, directory=DIRECTORY):
     """
-    Return what is deployed under a name, ``{"subject", "names", "serial", "not_after",
-    "fingerprint", "version"}``, or None.
+    Return what is deployed under a name, ``{"subject", "issuer", "names", "serial", "not_before",
+    "not_after", "fingerprint", "version"}``, or None.
 
     CLI Example:
 
@@ -56,24 +51,41 @@ def inspect(name, directory=DIRECTORY):
 
         salt '*' certificate.inspect default
     """
-    live = Path(directory) / _checked(name) / "current"
+    home = _home(name, directory)
+    version = _util("certificate_store.live", str(home))
     try:
-        chain = (live / "chain.pem").read_text()
-        version = live.readlink().name
-    except (OSError, UnicodeDecodeError):
+        chain = (home / "current" / "chain.pem").read_text()
+    except FileNotFoundError:
         return None
+    except (OSError, UnicodeDecodeError):
+        chain = ""
     try:
-        leaf = x509.load_pem_x509_certificate(chain.encode())
-    except ValueError:
+        return {**_util("certificate_bundle.facts", chain), "version": version}
+    except CommandExecutionError:
         raise CommandExecutionError(
-            f"certificate {name}: {live}/chain.pem is no certificate; apply the state again"
+            f"certificate {name}: {home}/current/chain.pem is no certificate; apply the state again"
         ) from None
-    return {**_facts(leaf), "version": version}
+
+
+def facts(chain):
+    """
+    Return what the first certificate of a PEM text says, without checking it.
+
+    ``{"subject", "issuer", "names", "serial", "not_before", "not_after", "fingerprint"}``; the
+    fingerprint is SHA-256.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local certificate.facts "$(cat chain.pem)"
+    """
+    return _util("certificate_bundle.facts", chain)
 
 
 def verify(name, chain, key, dns_names=None, directory=DIRECTORY):
     """
-    Check a bundle and return the facts of its leaf; raise with one line if it may not be served.
+    Check a bundle and return the facts of its leaf; raise with one line if no daemon can serve it.
 
     chain
         PEM certificates, the leaf first, each followed by its issuer.
@@ -82,11 +94,12 @@ def verify(name, chain, key, dns_names=None, directory=DIRECTORY):
         The leaf's private key, PEM, not encrypted.
 
     dns_names
-        DNS names the leaf must hold.
+        Names the leaf must hold.
 
     directory
         Where the live one is, whose serial the error names.
 
+    What only a pillar can want, such as an issuer for every leaf, is left to ``certificate.check``.
     Never run this by hand with a real key: arguments end up in the job cache.
 
     CLI Example:
@@ -95,44 +108,39 @@ def verify(name, chain, key, dns_names=None, directory=DIRECTORY):
 
         salt-call --local certificate.verify default chain="$(cat chain.pem)" key="$(cat key.pem)"
     """
-    try:
-        certificates = _chain(chain)
-        private = _key(key)
-        leaf = certificates[0]
-        _check_pair(leaf, private)
-        _check_leaf(leaf, dns_names or [])
-        _check_order(certificates)
-    except ValueError as err:
-        raise CommandExecutionError(
-            f"certificate {_checked(name)}: {err}{_kept(name, directory)}"
-        ) from None
-    return _facts(leaf)
+    lenient = {"self_signed": True, "partial": True, "usage": "any"}
+    return _verified(name, {"chain": chain, "key": key}, directory, dns_names, **lenient)
 
 
-def facts(chain):
+def check(name, pillar_key=None, directory=DIRECTORY):
     """
-    Return what the first certificate of a PEM text says, without checking it.
+    Check a bundle of pillar by what pillar asks of it, and return the facts of its leaf.
 
-    ``{"subject", "names", "serial", "not_after", "fingerprint"}``; the fingerprint is SHA-256.
+    name
+        Name of the bundle.
+
+    pillar_key
+        Where pillar holds it; ``certificates:<name>`` by default.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt-call --local certificate.facts "$(cat chain.pem)"
+        salt '*' certificate.check default
     """
-    try:
-        return _facts(x509.load_pem_x509_certificate(str(chain).encode()))
-    except ValueError:
-        raise CommandExecutionError("that is no certificate in PEM") from None
+    bundle = _bundle(pillar_key or f"certificates:{_checked(name)}")
+    return _verified(name, bundle, directory, **_asked(bundle))
 
 
-def directories(directory=DIRECTORY):
+def directories(directory=DIRECTORY, layout="plain"):
     """
     Return name -> directory of each certificate of pillar, as it is or is about to be deployed.
 
     The directory is named after the leaf's fingerprint, so a configuration that names it changes
     with the certificate. One that may not be served keeps the directory that is live.
+
+    layout
+        That of ``certificate.deploy``.
 
     CLI Example:
 
@@ -142,17 +150,14 @@ def directories(directory=DIRECTORY):
     """
     found = {}
     for name in __salt__["pillar.get"]("certificates", {}):
-        home = Path(directory) / _checked(name)
+        home = _home(name, directory)
         try:
             bundle = _bundle(f"certificates:{name}")
-            version = verify(name, bundle["chain"], bundle["key"])["fingerprint"][:VERSION_LENGTH]
-            live = home / "current"
-            if live.is_symlink() and live.readlink().name.startswith(version):
-                version = live.readlink().name
-            found[name] = str(home / version)
+            new = _verified(name, bundle, directory, **_asked(bundle, home))
+            version, _ = _slot(home, new, _files(layout, bundle))
         except CommandExecutionError:
-            live = home / "current"
-            found[name] = str(home / live.readlink().name if live.is_symlink() else live)
+            version = _util("certificate_store.live", str(home)) or "current"
+        found[name] = str(home / version)
     return found
 
 
@@ -163,27 +168,40 @@ def deploy(
     directory=DIRECTORY,
     layout="plain",
     owner="root",
+    service=None,
+    served=None,
     test=False,
 ):
     """
-    Deploy a bundle from pillar if it is not the live one.
+    Deploy a bundle from pillar if it is not the live one, and have it served.
 
     name
         Directory under ``directory``; ``<name>/current`` is the live version.
 
     pillar_key
-        Where pillar holds ``chain`` and ``key``; ``certificates:<name>`` by default.
+        Where pillar holds ``chain``, ``key`` and what it asks of them; ``certificates:<name>`` by
+        default.
 
     dns_names
-        DNS names the leaf must hold.
+        Names the leaf must hold; those of pillar by default. ``{host}``, ``{role}``,
+        ``{workspace}``, ``{account}`` and ``{region}`` stand for the node's own.
 
     layout
-        ``plain`` (``chain.pem``, ``key.pem``) or ``sofia``, which has besides what FreeSWITCH's SIP
+        ``plain`` (``chain.pem``, ``key.pem``); ``sofia``, which has besides what FreeSWITCH's SIP
         stack reads: ``agent.pem`` (leaf and key), ``cafile.pem`` (the intermediates, which it
-        sends from there), ``wss.pem`` (chain and key).
+        sends from there), ``wss.pem`` (chain and key); or ``nginx``, which has ``fullchain.pem``
+        and ``privkey.pem`` besides.
 
     owner
         User, and group of the same name, who may read it.
+
+    service
+        What reads ``<name>/current`` and is reloaded when it changes, if it runs.
+
+    served
+        Where it is served: ``host:port``, or ``{"address", "port", "server_name"}``. If another
+        certificate is found there, the service is reloaded; if it still is after a second reload,
+        the old one is made live again.
 
     Returns ``{"result", "comment", "changes"}`` as a state does; ``test`` only predicts.
 
@@ -194,175 +212,230 @@ def deploy(
         salt '*' certificate.deploy default test=True
     """
     bundle = _bundle(pillar_key or f"certificates:{_checked(name)}")
-    new = verify(name, bundle["chain"], bundle["key"], dns_names, directory)
-    home = Path(directory) / name
-    old = inspect(name, directory)
-    files = _files(layout, bundle)
-    if old and _same(home / "current", files):
-        told = f"certificate {name} is deployed, ends {old['not_after']}"
-        return {"result": True, "comment": told, "changes": {}}
-    changes = {
-        "certificate": {"old": _shown(old), "new": _shown(new)},
-        # Whoever serves it goes on with what it has read; nothing is interrupted by the flip.
-        "disruption": "none",
-        "why": [f"certificate {name} {'replaced' if old else 'deployed'}"],
-    }
-    if test:
-        told = f"certificate {name} would be deployed"
-        return {"result": None, "comment": told, "changes": changes}
-    try:
-        ids = pwd.getpwnam(owner).pw_uid, grp.getgrnam(owner).gr_gid
-        _write(home, new["fingerprint"][:VERSION_LENGTH], files, ids)
-    except KeyError:
-        raise CommandExecutionError(
-            f"certificate {name}: no user and group {owner} on this node; install its package first"
-        ) from None
-    except OSError as err:
-        raise CommandExecutionError(
-            f"certificate {name}: cannot write {home}: {err.strerror}; the old one is live"
-        ) from None
-    return {"result": True, "comment": f"certificate {name} deployed", "changes": changes}
+    home, served = _home(name, directory), _sockets(served)
+    if dns_names is not None:
+        bundle["dns_names"] = dns_names
+    with _lock("certificate.deploy", needed=not test):
+        new = _verified(name, bundle, directory, **_asked(bundle, home))
+        plan = _plan(home, new, bundle, layout, owner)
+        plan |= _serving(plan, new, service, served)
+        changes = _changes(name, home, plan, new)
+        if not changes:
+            told = f"certificate {name} is deployed, ends {new['not_after']}"
+            return {"result": True, "comment": told, "changes": {}}
+        if test:
+            told = f"certificate {name} would be {_done(plan)}"
+            return {"result": None, "comment": told, "changes": changes}
+        _carry_out(name, home, plan, owner)
+        if plan["reload"]:
+            _reloaded(name, home, plan, new, service, served)
+        _util("certificate_store.remove", str(home), plan["surplus"])
+    waits = f"; {service} does not run" if service and not plan["reload"] and plan["flip"] else ""
+    told = f"certificate {name} {_done(plan)}{waits}"
+    return {"result": True, "comment": told, "changes": changes}
 
 
-# -- the checks, in the order a person would make them -------------------------------------------
+def versions(name, directory=DIRECTORY):
+    """
+    Return the versions on disk, the one that went live last first.
 
+    Each is ``{"version", "live", "since", "serial", "not_after"}``; ``since`` is None for one that
+    never was live.
 
-def _blocks(text, what):
-    """Return (kind, PEM) of each block; ValueError when there is anything else around them."""
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"{what} is empty")
-    if text.strip() in ("False", "None", "**********"):
-        raise ValueError(f"{what} holds a placeholder instead of PEM; is the secret readable?")
-    if "-----BEGIN" not in text:
-        raise ValueError(f"{what} is not PEM")
-    if "\r" in text:
-        raise ValueError(f"{what} has CRLF line ends; convert it with dos2unix")
-    found = [(match[1], match[0]) for match in _PEM.finditer(text)]
-    if not found:
-        raise ValueError(f"{what} is not PEM")
-    if _PEM.sub("", text).strip():
-        raise ValueError(f"{what} has bytes outside its PEM blocks")
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' certificate.versions default
+    """
+    home = _home(name, directory)
+    found = []
+    for one in _util("certificate_store.versions", str(home)):
+        try:
+            leaf = facts((home / one["version"] / "chain.pem").read_text())
+        except (OSError, UnicodeDecodeError, CommandExecutionError):
+            leaf = {}
+        since = one["since"] and time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(one["since"]))
+        told = {key: leaf.get(key) for key in ("serial", "not_after")}
+        found.append({**one, "since": since, **told})
     return found
 
 
-def _chain(text):
-    certificates = []
-    for kind, pem in _blocks(text, "chain"):
-        if "PRIVATE KEY" in kind:
-            raise ValueError("chain holds a private key; key and chain are swapped or joined")
-        if kind != "CERTIFICATE":
-            raise ValueError(f"chain holds a {kind.lower()} block; only certificates belong there")
-        try:
-            certificates.append(x509.load_pem_x509_certificate(pem.encode()))
-        except ValueError:
-            raise ValueError(
-                f"certificate {len(certificates) + 1} of the chain is damaged"
-            ) from None
-    return certificates
+def rollback(name, version=None, directory=DIRECTORY, service=None, served=None):
+    """
+    Make an earlier version live and have it served; pillar should follow.
 
+    version
+        One of ``certificate.versions``; by default the one that was live before.
 
-def _key(text):
-    blocks = _blocks(text, "key")
-    kind = blocks[0][0]
-    if kind == "CERTIFICATE":
-        raise ValueError("key holds a certificate; key and chain are swapped")
-    if "ENCRYPTED" in kind or "ENCRYPTED" in text:
-        raise ValueError("key is encrypted; store it in clear in the secret store")
-    if len(blocks) != 1 or kind not in _OUR_PEM_KINDS:
-        raise ValueError("key is not one private key in PEM")
-    try:
-        return serialization.load_pem_private_key(blocks[0][1].encode(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ValueError("key is damaged or of a kind that is not supported") from None
+    service, served
+        As for ``certificate.deploy``; by default those of pillar.
 
+    The next ``state.apply`` deploys what pillar holds. FreeSWITCH and OpenSIPS do not read what
+    ``current`` names but what their configuration does: there, put pillar back.
 
-def _check_pair(leaf, private):
-    public = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    if private.public_key().public_bytes(*public) != leaf.public_key().public_bytes(*public):
-        raise ValueError(f"key does not match leaf {_subject(leaf)}")
-    if isinstance(private, rsa.RSAPrivateKey):
-        if private.key_size < SMALLEST_RSA:
-            raise ValueError(f"RSA key has {private.key_size} bits, {SMALLEST_RSA} are the least")
-    elif not isinstance(private, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
-        raise ValueError("key is neither RSA, ECDSA nor Ed25519")
+    CLI Example:
 
+    .. code-block:: bash
 
-def _check_leaf(leaf, names):
-    now = datetime.datetime.now(datetime.UTC)
-    if leaf.not_valid_after_utc <= now:
-        raise ValueError(f"{_subject(leaf)} expired {leaf.not_valid_after_utc:%Y-%m-%d}")
-    if leaf.not_valid_before_utc > now:
-        raise ValueError(f"{_subject(leaf)} is not valid before {leaf.not_valid_before_utc:%F %T}Z")
-    if _is_authority(leaf):
-        raise ValueError(f"{_subject(leaf)} comes first but is a CA; put the leaf first")
-    algorithm = leaf.signature_hash_algorithm
-    if isinstance(algorithm, hashes.SHA1 | hashes.MD5):
-        raise ValueError(f"{_subject(leaf)} is signed with {algorithm.name}")
-    have = _names(leaf)
-    missing = [name for name in names if not any(_covers(pattern, name) for pattern in have)]
-    if missing:
-        raise ValueError(f"{_subject(leaf)} does not hold the name {missing[0]}")
-
-
-def _check_order(certificates):
-    """Each certificate is followed by its issuer, and the root is left out."""
-    now = datetime.datetime.now(datetime.UTC)
-    for one, issuer in itertools.pairwise(certificates):
-        if one.issuer != issuer.subject:
-            raise ValueError(f"{_subject(issuer)} follows {_subject(one)} but did not issue it")
-        try:
-            one.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature):
-            raise ValueError(f"{_subject(one)} was not signed by {_subject(issuer)}") from None
-        if not _is_authority(issuer):
-            raise ValueError(f"{_subject(issuer)} is no CA but stands as an issuer")
-        if issuer.not_valid_after_utc <= now:
-            raise ValueError(f"intermediate {_subject(issuer)} has expired")
-    if len(certificates) > 1 and certificates[-1].issuer == certificates[-1].subject:
-        raise ValueError("the chain ends in a root; leave it out, clients have their own")
-
-
-def _is_authority(certificate):
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
-
-
-def _names(leaf):
-    try:
-        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return found.get_values_for_type(x509.DNSName)
-
-
-def _covers(pattern, name):
-    """A wildcard stands for exactly one label."""
-    if pattern.startswith("*."):
-        return name.partition(".")[2].lower() == pattern[2:].lower()
-    return pattern.lower() == name.lower()
-
-
-# -- facts and files -----------------------------------------------------------------------------
-
-
-def _subject(certificate):
-    return certificate.subject.rfc4514_string() or f"serial {certificate.serial_number:x}"
-
-
-def _facts(leaf):
+        salt 'fsx*' certificate.rollback web
+    """
+    home = _home(name, directory)
+    asked = __salt__["pillar.get"](f"certificates:{name}", {}, unmask=True)
+    service = service or asked.get("service")
+    served = _sockets(served or asked.get("served"))
+    with _lock("certificate.rollback"):
+        there = versions(name, directory)
+        old = next((one["version"] for one in there if one["live"]), None)
+        others = [one["version"] for one in there if not one["live"] and one["since"]]
+        new = str(version) if version else next(iter(others), None)
+        if new not in others:
+            held = ", ".join(others) or "none"
+            raise CommandExecutionError(
+                f"certificate {name}: no version {new or 'but the live one'}; others: {held}"
+            )
+        leaf = facts((home / new / "chain.pem").read_text())
+        plan = {"version": new, "old": old, "flip": True, "intact": True}
+        _flip(home, new)
+        if service and __salt__["service.status"](service):
+            _reloaded(name, home, plan, leaf, service, served)
     return {
-        "subject": _subject(leaf),
-        "names": _names(leaf),
-        "serial": f"{leaf.serial_number:x}",
-        "not_after": f"{leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}",
-        "fingerprint": leaf.fingerprint(hashes.SHA256()).hex(),
+        "result": True,
+        "action": f"rollback {old} -> {new}",
+        "before": old,
+        "after": new,
+        "evidence": f"serial {leaf['serial']}, ends {leaf['not_after']}",
     }
 
 
-def _shown(found):
-    return found and {key: found[key] for key in ("subject", "serial", "not_after", "fingerprint")}
+def probe(address, port, server_name=None, timeout=5.0):
+    """
+    Return the facts of the certificate that a TLS socket serves to who asks for ``server_name``.
+
+    Nobody is trusted or refused.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' certificate.probe 127.0.0.1 443 server_name=www.example.org
+    """
+    return facts(_util("tls_probe.served", address, port, server_name, timeout))
+
+
+def sockets():
+    """
+    Return where this node serves certificates by TLS, as pillar says.
+
+    Each is ``{"certificate", "directory", "address", "port", "server_name"}``: of FreeSWITCH's
+    profiles, of OpenSIPS's TLS domains, and ``served`` of each certificate.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' certificate.sockets
+    """
+    pillar = {
+        key: __salt__["pillar.get"](key, {}, unmask=True)
+        for key in ("node", "freeswitch", "opensips", "certificates")
+    }
+    found = _util("certificate_served.named", pillar)
+    found += _util("certificate_served.freeswitch", pillar)
+    rows, listening = _util("certificate_served.opensips", pillar)
+    for one in _util("opensips_tls.expected", rows, listening):
+        del one["domain"]
+        found.append({**one, "directory": DIRECTORY})
+    return found
+
+
+def expiry(days=21, directory=DIRECTORY, probe=None, timeout=1.0):
+    """
+    Return what is about to end or is not as it should be: in pillar, on disk, and served.
+
+    Each is ``{"name", "where", "place"}`` with ``days_left``, ``not_after`` and ``serial``, or with
+    ``problem``. ``where`` is pillar, disk or served; ``place`` a pillar key, a file or a socket.
+
+    days
+        What ends within so many days is told.
+
+    directory
+        Looked at besides the directories that pillar names.
+
+    probe
+        Sockets to look at, ``{"address", "port", "server_name", "certificate"}`` or
+        ``address:port``; by default ``certificate.sockets``.
+
+    timeout
+        Seconds for each socket.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' certificate.expiry days=30
+    """
+    wanted = sockets() if probe is None else _sockets(probe)
+    with concurrent.futures.ThreadPoolExecutor(max_workers=8) as pool:
+        looking = [(one, pool.submit(_looked_at, one, float(timeout))) for one in wanted]
+    found = _stored() + _on_disk(directory, wanted)
+    found += [_compared(one, looked.result()) for one, looked in looking]
+    return [told for told in (_told(one, int(days)) for one in found) if told]
+
+
+# -- what pillar holds ---------------------------------------------------------------------------
+
+
+def _bundle(key):
+    """Read a bundle from pillar, unmasked, with what its references stand for."""
+    found = __salt__["pillar.get"](key, {}, unmask=True)
+    values = __salt__["pillar.get"]("secret_values", {}, unmask=True)
+    found = _util("secret_refs.resolve", found, values, key)
+    if not isinstance(found, dict) or not {"chain", "key"} <= set(found):
+        raise CommandExecutionError(f"pillar {key} must hold chain and key")
+    return found
+
+
+def _asked(bundle, home=None):
+    """Return what pillar asks of a bundle, as keywords of the checks.
+
+    The margin is for what is to become live; what is live stays until there is a better one.
+    """
+    keys = ("dns_names", "addresses", "minimum_days", "self_signed", "authority", "usage")
+    asked = {key: bundle[key] for key in keys if key in bundle}
+    for key in {"dns_names", "addresses"} & set(asked):
+        asked[key] = [_own(name) for name in asked[key]]
+    if home is not None and "minimum_days" in asked:
+        with contextlib.suppress(CommandExecutionError):
+            if facts(bundle["chain"])["fingerprint"] == _fingerprint(home / "current"):
+                del asked["minimum_days"]
+    return asked
+
+
+def _own(name):
+    """Fill the node's own words into a name."""
+    node = dict(__salt__["pillar.get"]("node", {}))
+    node["host"] = node.get("name")
+    node.setdefault("public_address", __grains__.get("ec2", {}).get("public_ip"))
+
+    def filled(match):
+        if match[1] not in PLACEHOLDERS or not node.get(match[1]):
+            known = ", ".join(f"{{{word}}}" for word in PLACEHOLDERS)
+            raise CommandExecutionError(f"certificate name {name}: this node fills in {known} only")
+        return str(node[match[1]])
+
+    return re.sub(r"\{(\w*)\}", filled, str(name))
+
+
+def _verified(name, bundle, directory, dns_names=None, **asked):
+    try:
+        return __utils__["certificate_bundle.verify"](
+            bundle["chain"], bundle["key"], dns_names, **asked
+        )
+    except ValueError as err:
+        raise CommandExecutionError(
+            f"certificate {_checked(name)}: {err}{_kept(name, directory)}"
+        ) from None
 
 
 def _kept(name, directory):
@@ -379,90 +452,278 @@ def _checked(name):
     return name
 
 
-def _bundle(key):
-    """Read chain and key from pillar, unmasked: a masked value must never reach a file."""
-    found = __salt__["pillar.get"](key, {}, unmask=True)
-    if not isinstance(found, dict) or not {"chain", "key"} <= set(found):
-        raise CommandExecutionError(f"pillar {key} must hold chain and key")
-    return {"chain": str(found["chain"]), "key": str(found["key"])}
+# -- on disk -------------------------------------------------------------------------------------
+
+
+def _home(name, directory):
+    return Path(directory) / _checked(name)
 
 
 def _files(layout, bundle):
-    """Return file name -> content of a layout."""
-    chain, key = _ended(bundle["chain"]), _ended(bundle["key"])
-    files = {"chain.pem": chain, "key.pem": key}
-    if layout == "plain":
-        return files
-    if layout != "sofia":
-        raise CommandExecutionError("a certificate's layout is plain or sofia")
-    leaf, *issuers = (pem for _, pem in _blocks(chain, "chain"))
-    # Without a cafile.pem FreeSWITCH signs a certificate of its own and serves that.
-    issuers = "".join(map(_ended, issuers)) or leaf
-    return {**files, "agent.pem": _ended(leaf) + key, "cafile.pem": issuers, "wss.pem": chain + key}
+    certificates = _util("certificate_bundle.parts", bundle["chain"])
+    return _util("certificate_store.files", layout, certificates, bundle["key"])
 
 
-def _same(live, files):
+def _slot(home, new, files):
+    return _util("certificate_store.slot", str(home), new["fingerprint"], files)
+
+
+def _plan(home, new, bundle, layout, owner):
+    """Return what leads to this bundle being live."""
+    files = _files(layout, bundle)
+    version, intact = _slot(home, new, files)
+    old = _util("certificate_store.live", str(home))
+    there = {one["version"]: one["since"] for one in _util("certificate_store.versions", str(home))}
+    path = str(home / version)
+    wrong = _util("staged.wrong_attributes", path, **_ownership(owner)) if intact else []
+    return {
+        "files": files,
+        "version": version,
+        "intact": intact,
+        "old": old,
+        "flip": version != old,
+        "wrong": wrong,
+        "unmarked": version == old and there[version] is None,
+        "left": _util("certificate_store.leftovers", str(home), version),
+        "surplus": _util("certificate_store.surplus", str(home), version),
+    }
+
+
+def _ownership(owner):
+    return {"owner": owner, "group": owner, **MODES}
+
+
+def _carry_out(name, home, plan, owner):
+    """Write and flip; a failure leaves no trace of it."""
     try:
-        return all((live / name).read_text() == text for name, text in files.items())
-    except (OSError, UnicodeDecodeError):
-        return False
+        _util("certificate_store.remove", str(home), plan["left"])
+        if plan["wrong"]:
+            path = str(home / plan["version"])
+            _util("staged.set_attributes", path, plan["wrong"], **_ownership(owner))
+        if not plan["intact"]:
+            _write(home, plan, owner)
+        if plan["flip"] or plan["unmarked"]:
+            _flip(home, plan["version"])
+    except CommandExecutionError as err:
+        if not plan["intact"]:
+            _util("certificate_store.forget", str(home), plan["version"])
+        stays = "; the old one is live" if plan["old"] else "; none is live"
+        raise CommandExecutionError(f"certificate {name}: {err}{stays}") from None
 
 
-def _ended(text):
-    return text.rstrip("\n") + "\n"
-
-
-def _write(home, version, files, ids):
-    """Write a version and flip ``current`` to it; a failure leaves no trace of it."""
-    home.mkdir(mode=0o755, exist_ok=True, parents=True)
-    target = _free(home / version)
-    unfinished, link = home / f".{target.name}.unfinished", home / ".current.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
+def _write(home, plan, owner):
+    """Have a version beside the live one, whole and synced, noted as one that never was live."""
+    path = str(home / plan["version"])
+    _util("certificate_store.make", str(home))
+    _util("staged.sync_directory", str(home.parent))
+    staged = _util("staged.stage", path, plan["files"], **_ownership(owner))
     try:
-        unfinished.mkdir(mode=0o700)
-        os.chown(unfinished, *ids)
-        for name, text in files.items():
-            descriptor = os.open(unfinished / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                os.fchown(descriptor, *ids)
-                file.write(text)
-                file.flush()
-                os.fsync(descriptor)
-        _sync(unfinished)
-        unfinished.rename(target)
-        link.unlink(missing_ok=True)
-        link.symlink_to(target.name)
-        link.replace(home / "current")
-    except OSError:
-        for directory in (unfinished, target):
-            shutil.rmtree(directory, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            link.unlink(missing_ok=True)
+        _util("certificate_store.mark", staged, False)
+        _util("staged.swap", path, staged)
+    except CommandExecutionError:
+        _util("staged.discard", path)
         raise
-    _sync(home)
-    _prune(home, target.name)
 
 
-def _free(target):
-    """Return a name nothing has yet: what is live, even damaged, is replaced by the flip alone."""
-    names = itertools.chain(
-        [target], (target.with_name(f"{target.name}-{n}") for n in itertools.count(2))
-    )
-    return next(name for name in names if not name.exists())
+def _flip(home, version):
+    _util("staged.point", str(home / "current"), version)
+    _util("certificate_store.mark", str(home / version), True)
 
 
-def _prune(home, version):
-    """Keep the live version and the newest before it."""
-    versions = [path for path in home.iterdir() if path.is_dir() and not path.is_symlink()]
-    old = sorted((p for p in versions if p.name != version), key=lambda p: p.stat().st_mtime)
-    for path in old[: max(0, len(old) - KEPT + 1)]:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(path)
-
-
-def _sync(directory):
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def _fingerprint(directory):
+    """Return the fingerprint of what a directory holds, None if it holds none."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return facts((directory / "chain.pem").read_text())["fingerprint"]
+    except (OSError, UnicodeDecodeError, CommandExecutionError):
+        return None
+
+
+def _changes(name, home, plan, new):
+    """Return what a plan changes, empty if nothing."""
+    changes, why = {}, []
+    removed = plan["left"] if plan["flip"] else plan["left"] + plan["surplus"]
+    if plan["flip"]:
+        old = _shown(home / plan["old"]) if plan["old"] else None
+        changes["certificate"] = {"old": old, "new": {key: new[key] for key in SHOWN}}
+        why.append(f"certificate {name} {'replaced' if plan['old'] else 'deployed'}")
+    if plan["stale"]:
+        wanted = f"serial {new['serial']}"
+        changes["served"] = {at: {"old": old, "new": wanted} for at, old in plan["stale"].items()}
+        why += [f"{at} does not serve certificate {name}" for at in plan["stale"]]
+    if plan["wrong"]:
+        changes["attributes"] = plan["wrong"]
+        why.append(f"owner or mode of certificate {name}")
+    if removed:
+        changes["removed"] = removed
+        why.append(f"certificate {name}: an interrupted run left {len(removed)} entries")
+    if plan["unmarked"]:
+        changes["completed"] = plan["version"]
+        why.append(f"certificate {name}: an interrupted run is completed")
+    if not changes:
+        return {}
+    # Whoever is not reloaded here goes on with what it has read.
+    return {**changes, "disruption": "reload" if plan["reload"] else "none", "why": why}
+
+
+def _shown(directory):
+    try:
+        found = facts((directory / "chain.pem").read_text())
+    except (OSError, UnicodeDecodeError, CommandExecutionError):
+        return "damaged"
+    return {key: found[key] for key in SHOWN}
+
+
+def _done(plan):
+    if plan["flip"]:
+        return "deployed"
+    return "reloaded" if plan["stale"] else "repaired"
+
+
+# -- served --------------------------------------------------------------------------------------
+
+
+def _serving(plan, new, service, served):
+    """Return which sockets serve something else, and whether to reload who serves them."""
+    if served and not service:
+        raise CommandExecutionError("served needs the service that is to be reloaded")
+    if not service or not __salt__["service.status"](service):
+        return {"stale": {}, "reload": False}
+    looked = {} if plan["flip"] else {_at(one): _looked_at(one, PROBE_SECONDS) for one in served}
+    stale = {
+        at: found.get("problem") or f"serial {found['serial']}"
+        for at, found in looked.items()
+        if found.get("fingerprint") != new["fingerprint"]
+    }
+    return {"stale": stale, "reload": bool(plan["flip"] or stale)}
+
+
+def _reloaded(name, home, plan, new, service, served):
+    """Have a service serve what is live, or else what was live before; raise then."""
+    for _ in range(ATTEMPTS):
+        problem = _reload(service, served, new["fingerprint"])
+        if problem is None:
+            return
+    if not plan["flip"] or not plan["old"]:
+        raise CommandExecutionError(
+            f"certificate {name}: {problem}; it is on disk, look at the journal of {service}"
+        )
+    _util("staged.point", str(home / "current"), plan["old"])
+    if not plan["intact"]:
+        _util("certificate_store.forget", str(home), plan["version"])
+    again = _reload(service, served, _fingerprint(home / plan["old"]))
+    told = f"with the old one, too, {again}" if again else "the old one is live again"
+    raise CommandExecutionError(f"certificate {name}: {problem}; {told}")
+
+
+def _reload(service, served, fingerprint):
+    """Reload a service; return why it does not serve a certificate, None if it does."""
+    try:
+        done = __salt__["service.reload"](service)
+    except CommandExecutionError:  # several lines of systemd's
+        done = False
+    if not done:
+        return f"{service} could not be reloaded"
+    deadline = time.monotonic() + SERVED_SECONDS
+    for one in served:
+        while (found := _looked_at(one, PROBE_SECONDS)).get("fingerprint") != fingerprint:
+            if time.monotonic() >= deadline:
+                return found.get("problem") or f"{_at(one)} still serves serial {found['serial']}"
+            time.sleep(POLL)
+    return None
+
+
+def _looked_at(one, timeout):
+    """Return the facts of what a socket serves, or ``{"problem"}``."""
+    try:
+        return probe(one["address"], one["port"], one["server_name"], timeout)
+    except CommandExecutionError as err:
+        return {"problem": str(err)}
+
+
+def _sockets(given):
+    return [_util("certificate_served.parse", one) for one in given or []]
+
+
+def _at(one):
+    return f"{one['address']}:{one['port']}"
+
+
+# -- what is about to end ------------------------------------------------------------------------
+
+
+def _stored():
+    """Look at each bundle of pillar as if it were to be deployed."""
+    found = []
+    for name in __salt__["pillar.get"]("certificates", {}):
+        one = {"name": name, "where": "pillar", "place": f"certificates:{name}"}
+        try:
+            bundle = _bundle(f"certificates:{name}")
+            found.append(
+                {
+                    **one,
+                    **__utils__["certificate_bundle.verify"](
+                        bundle["chain"], bundle["key"], **_asked(bundle)
+                    ),
+                }
+            )
+        except (ValueError, CommandExecutionError) as err:
+            found.append({**one, "problem": str(err)})
+    return found
+
+
+def _on_disk(directory, wanted):
+    """Read each bundle that is live in the directories that are given or that pillar names."""
+    named = [one.get("directory") for one in __salt__["pillar.get"]("certificates", {}).values()]
+    sofia = __salt__["pillar.get"]("freeswitch:tls_directory", SOFIA_DIRECTORY)
+    directories = {directory, sofia, *named, *(one["directory"] for one in wanted)} - {None}
+    found = []
+    for path in sorted(path for each in directories for path in Path(each).glob("*/current")):
+        one = {"name": path.parent.name, "where": "disk", "place": str(path)}
+        try:
+            found.append({**one, **facts((path / "chain.pem").read_text())})
+        except (OSError, UnicodeDecodeError, CommandExecutionError):
+            problem = f"{path}/chain.pem: cannot be read; apply its state again"
+            found.append({**one, "problem": problem})
+    return found
+
+
+def _compared(one, looked):
+    """Say what a socket serves, and whether that is what is on disk."""
+    told = {"name": one["certificate"] or _at(one), "where": "served", "place": _at(one), **looked}
+    if "problem" in looked or not (one["certificate"] and one["directory"]):
+        return told
+    live = _fingerprint(Path(one["directory"]) / one["certificate"] / "current")
+    if live and live != looked["fingerprint"]:
+        wrong = f"{_at(one)} serves serial {looked['serial']}, not what is on disk; reload it"
+        return {**told, "problem": wrong}
+    return told
+
+
+def _told(found, days):
+    """Return what is to be said of a certificate, None if it is well."""
+    kept = ("name", "where", "place", "problem", "not_after", "serial")
+    told = {key: found[key] for key in kept if key in found}
+    if "not_after" in found:
+        ends = datetime.datetime.fromisoformat(found["not_after"])
+        told["days_left"] = (ends - datetime.datetime.now(datetime.UTC)).days
+    return told if "problem" in told or told["days_left"] < days else None
+
+
+# -- small things --------------------------------------------------------------------------------
+
+
+def _lock(who, needed=True):
+    path = Path(__opts__.get("voice.state_dir") or STATE_DIR) / "certificate.lock"
+    return __utils__["nodelock.hold"](who, path=str(path), needed=needed)
+
+
+def _util(name, *arguments, **keywords):
+    """Call one of our utils; what it raises becomes one line."""
+    try:
+        return __utils__[name](*arguments, **keywords)
+    except OSError as err:
+        where = f"{err.filename}: " if err.filename else ""
+        told = f"{where}{err.strerror}" if err.strerror else str(err)
+        raise CommandExecutionError(told) from None
+    except ValueError as err:
+        raise CommandExecutionError(str(err)) from None

@@ -20,6 +20,8 @@ def deployed(
     directory="/etc/voice/tls",
     layout="plain",
     owner="root",
+    service=None,
+    served=None,
 ):
     """
     Have a bundle live under ``<directory>/<name>/current`` (``chain.pem``, ``key.pem``).
@@ -28,27 +30,40 @@ def deployed(
         Name of the bundle.
 
     dns_names
-        DNS names the leaf must hold.
+        Names the leaf must hold; those of pillar by default.
 
     pillar_key
-        Where pillar holds ``chain`` and ``key``; ``certificates:<name>`` by default. The bundle
-        itself never passes through the state, so that no log or job cache can show it.
+        Where pillar holds ``chain``, ``key`` and what it asks of them; ``certificates:<name>`` by
+        default. The bundle itself never passes through the state, so that no log or job cache can
+        show it.
 
     directory
         Where bundles live.
 
     layout
-        ``plain``, or ``sofia`` for the files FreeSWITCH reads as well.
+        ``plain``; ``sofia`` for the files FreeSWITCH reads as well; ``nginx`` for ``fullchain.pem``
+        and ``privkey.pem`` as well.
 
     owner
         User, and group of the same name, who may read it.
 
+    service
+        What reads it and is reloaded when it changes, if it runs. FreeSWITCH and OpenSIPS have
+        states of their own that do so.
+
+    served
+        Where the service serves it, ``host:port`` or ``{"address", "port", "server_name"}``. A
+        socket that serves another certificate has the service reloaded, twice at most; if it still
+        does, the old certificate is made live again and the state fails.
+
     .. code-block:: yaml
 
-        Certificate of the proxy:
+        Certificate of the web server:
           certificate.deployed:
-            - name: default
-            - dns_names: [voice.example.org]
+            - name: web
+            - layout: nginx
+            - service: nginx
+            - served: ["127.0.0.1:443"]
     """
     ret = {"name": name, "result": False, "changes": {}, "comment": ""}
     try:
@@ -60,6 +75,8 @@ def deployed(
                 directory=directory,
                 layout=layout,
                 owner=owner,
+                service=service,
+                served=served,
                 test=__opts__["test"],
             )
         )

@@ -70,9 +70,9 @@ def stage(
         for name in keep:
             _carry_over(Path(dest) / name, target / name)
         for directory in sorted(p for p in target.rglob("*") if p.is_dir() and not p.is_symlink()):
-            _sync_directory(directory)
-        _sync_directory(target)
-        _sync_directory(target.parent)
+            sync_directory(directory)
+        sync_directory(target)
+        sync_directory(target.parent)
     except BaseException as err:
         with contextlib.suppress(OSError):
             _remove(target)
@@ -186,10 +186,10 @@ def swap(dest: str, staged: str) -> str:
             raise StagedError(f"{dest}: not a directory; move it away and run again")
         if not live.exists():
             _rename(new, live, RENAME_NOREPLACE)
-            _sync_directory(live.parent)
+            sync_directory(live.parent)
             return ""
         _rename(new, live, RENAME_EXCHANGE)
-        _sync_directory(live.parent)
+        sync_directory(live.parent)
         # `new` now holds what was live. Exchange it into place so that a previous tree exists
         # at every moment, then drop the older one.
         if previous.exists():
@@ -197,7 +197,7 @@ def swap(dest: str, staged: str) -> str:
             _remove(new)
         else:
             _rename(new, previous, RENAME_NOREPLACE)
-        _sync_directory(live.parent)
+        sync_directory(live.parent)
     except StagedError:
         raise
     except OSError as err:
@@ -212,7 +212,7 @@ def restore(dest: str) -> None:
         raise StagedError(f"{dest}: no previous tree at {previous}; nothing to restore")
     try:
         _rename(previous, Path(dest), RENAME_EXCHANGE)
-        _sync_directory(Path(dest).parent)
+        sync_directory(Path(dest).parent)
     except OSError as err:
         raise StagedError(_line("cannot restore", dest, err)) from None
 
@@ -223,6 +223,34 @@ def discard(dest: str) -> None:
         _remove(Path(staged_path(dest)))
     except OSError as err:
         raise StagedError(_line("cannot discard the staged tree of", dest, err)) from None
+
+
+def point(link: str, target: str) -> None:
+    """Have the symlink ``link`` name ``target``, in one step that outlives a power cut.
+
+    Raises ``StagedError``; the link then names what it named before.
+    """
+    path = Path(link)
+    temporary = path.with_name(f".{path.name}.staged")
+    before = path.readlink() if path.is_symlink() else None
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(path)
+        sync_directory(path.parent)
+    except OSError as err:
+        with contextlib.suppress(OSError):
+            _point_back(path, temporary, before)
+        raise StagedError(_line("cannot switch", link, err)) from None
+
+
+def sync_directory(path: str | Path) -> None:
+    """Have what was created, renamed or removed in a directory outlive a power cut; ``OSError``."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_file(path: str, content: bytes, mode: int = 0o640) -> None:
@@ -236,7 +264,7 @@ def write_file(path: str, content: bytes, mode: int = 0o640) -> None:
         temporary.unlink(missing_ok=True)
         _write(temporary, content, _owner(target), mode)
         temporary.replace(target)
-        _sync_directory(target.parent)
+        sync_directory(target.parent)
     except BaseException as err:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -256,6 +284,17 @@ def put_file(path: str, content: bytes | None, mode: int = 0o640) -> None:
     except OSError as err:
         raise StagedError(_line("cannot write", path, err)) from None
     write_file(path, content, mode)
+
+
+def _point_back(path: Path, temporary: Path, before: Path | None) -> None:
+    temporary.unlink(missing_ok=True)
+    if not path.is_symlink() or path.readlink() == before:
+        return
+    if before is None:
+        path.unlink()
+        return
+    temporary.symlink_to(before)
+    temporary.replace(path)
 
 
 def _owner(path: Path) -> tuple[int, int]:
@@ -324,14 +363,6 @@ def _carry_over(source: Path, target: Path) -> None:
     elif source.is_file():
         ids = (status.st_uid, status.st_gid)
         _write(target, source.read_bytes(), ids, stat.S_IMODE(status.st_mode))
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

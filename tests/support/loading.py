@@ -1,6 +1,7 @@
 """Load a file of ours the way Salt does: by path, as a module of its own."""
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,3 +17,13 @@ def load(path: str, **dunders: Any) -> ModuleType:
     vars(module).update(dunders)
     spec.loader.exec_module(module)
     return module
+
+
+class Utils(dict[str, Any]):
+    """Salt's `__utils__`: real functions, loaded when they are asked for."""
+
+    def __missing__(self, name: str) -> Callable[..., Any]:
+        file, _, function = name.partition(".")
+        if file not in self:
+            self[file] = load(f"_utils/{file}.py", __utils__=self)
+        return getattr(self[file], function)

@@ -358,7 +358,7 @@ def test_state_has_a_profile_serve_a_certificate_of_pillar(tls):
     source.mkdir()
     certificate(source)
     bundle = {name: (source / f"{name}.pem").read_text() for name in ("chain", "key")}
-    with_pillar(tls, {"certificates": {"voice": bundle}})
+    with_pillar(tls, {"certificates": {"voice": {**bundle, "self_signed": True}}})
     arguments = {"name": "internal", "certificate": "voice", "directory": str(tls.root / "served")}
     port = tls.context["profiles"]["internal"]["tls"]["port"]
     wanted = tls.caller.cmd("certificate.facts", bundle["chain"])["fingerprint"]

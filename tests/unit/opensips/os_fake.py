@@ -4,26 +4,15 @@ import contextlib
 import grp
 import os
 import pwd
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.loading import load
+from tests.support.loading import Utils, load
 
 mi = load("_utils/mi.py")
 tables = load("_utils/opensips_tables.py")
 
 STANDING = b'modparam("cfgutils", "shvset", "draining=i:0")\n'
-
-
-class Utils(dict):
-    """Salt's `__utils__`: real functions, loaded when they are asked for."""
-
-    def __missing__(self, name: str) -> Callable[..., Any]:
-        file, _, function = name.partition(".")
-        if file not in self:
-            self[file] = load(f"_utils/{file}.py", __utils__=self)
-        return getattr(self[file], function)
 
 
 class Fake:

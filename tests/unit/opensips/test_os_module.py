@@ -374,7 +374,7 @@ def test_certificates_wait_for_a_restart_from_4_0_on(node, call):
 
 def test_domain_with_dots_in_its_name_is_told_what_is_wrong_with_it(node, call):
     tls(node, domain="Sip.example.org", private_key="wrong")
-    node.salt["certificate.verify"] = load("_modules/certificate.py").verify
+    node.salt["certificate.verify"] = load("_modules/certificate.py", __utils__=node.utils).verify
     (problem,) = with_binary(node)._Daemon().problems(call._tree())
     assert problem.startswith("certificate domain-sip-example-org: chain")
 
