@@ -4,10 +4,11 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 TOOLS := systemd-container:systemd-nspawn mmdebstrap:mmdebstrap iproute2:ip openssl:openssl \
          sip-tester:sipp apt-utils:apt-ftparchive gnupg:gpg dpkg:dpkg-deb python3-venv:-
-# The tests validate the Vagrantfile and load the packet filter; the evidence brings machines up.
-test: TOOLS += vagrant:vagrant nftables:nft php-cli:php fail2ban:fail2ban-regex
+# The tests validate the Vagrantfile, load the packet filter and order certificates of a CA of their
+# own; the evidence brings machines up.
+test: TOOLS += vagrant:vagrant nftables:nft php-cli:php fail2ban:fail2ban-regex pebble:pebble
 evidence: TOOLS += vagrant:vagrant vagrant-lxc:- lxc:lxc-start bridge-utils:brctl sudo:sudo \
-                   rsync:rsync openssh-client:ssh-keygen sipvicious:svwar
+                   rsync:rsync openssh-client:ssh-keygen sipvicious:svwar pebble:pebble
 
 .PHONY: help lab lab-down test lint setup packages evidence clean
 
