@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from acme import challenges, messages, standalone
 
-from guardian import aws
 from guardian.acme.bundle import AcmeError
+from guardian.acme.cloud import Cloud, CloudError
 
 _PATIENCE = 5  # seconds that a client of the responder may take to ask
 _POLL = 2.0
@@ -106,30 +106,31 @@ class Route53:
         for one in proofs:
             # example.net and *.example.net are proven by two values of one record.
             wanted[f"_acme-challenge.{one.domain}."].add(f'"{one.text}"')
-        with aws.told("Route 53"):
-            client = aws.client("route53", "us-east-1", self.role)
-            zones = self._zones(client)
+        call = Cloud("route53", "us-east-1", "Route 53", self.role)
+        zones = self._zones(call)
         with ExitStack() as added:
             changes = []
             for name, values in sorted(wanted.items()):
                 zone = _longest(zones, name)
-                added.callback(_removed, client, zone, name, values)
-                changes.append(_changed(client, zone, name, add=values))
+                added.callback(_removed, call, zone, name, values)
+                changes.append(_changed(call, zone, name, add=values))
             for change in changes:
-                _wait(client, change, deadline)
+                _wait(call, change, deadline)
             yield
 
-    def _zones(self, client: Any) -> dict[str, str]:
+    def _zones(self, call: Cloud) -> dict[str, str]:
         if self.zone:
-            answer = client.get_hosted_zone(Id=self.zone)
-            return {answer["HostedZone"]["Name"]: self.zone}
-        pages = client.get_paginator("list_hosted_zones").paginate()
-        return {
-            zone["Name"]: zone["Id"]
-            for page in pages
-            for zone in page["HostedZones"]
-            if not zone.get("Config", {}).get("PrivateZone")
-        }
+            zone = call("get_hosted_zone", Id=self.zone)["HostedZone"]
+            return {zone["Name"]: self.zone}
+        found: dict[str, str] = {}
+        page: dict[str, Any] = {"IsTruncated": True}
+        while page["IsTruncated"]:
+            after = {"Marker": page["NextMarker"]} if "NextMarker" in page else {}
+            page = call("list_hosted_zones", **after)
+            for zone in page["HostedZones"]:
+                if not zone.get("Config", {}).get("PrivateZone"):
+                    found[zone["Name"]] = zone["Id"]
+        return found
 
 
 def _longest(zones: dict[str, str], record: str) -> str:
@@ -140,7 +141,7 @@ def _longest(zones: dict[str, str], record: str) -> str:
 
 
 def _changed(
-    client: Any, zone: str, name: str, add: Set[str] = frozenset(), remove: Set[str] = frozenset()
+    call: Cloud, zone: str, name: str, add: Set[str] = frozenset(), remove: Set[str] = frozenset()
 ) -> str:
     """Add or take away values of a record that others change too; return the change's id.
 
@@ -148,7 +149,7 @@ def _changed(
     whole: deleting what was read and creating the sum is a compare-and-swap.
     """
     for _ in range(10):
-        found = _record(client, zone, name)
+        found = _record(call, zone, name)
         values = {one["Value"] for one in found["ResourceRecords"]} if found else set()
         after = (values | add) - remove
         if after == values:
@@ -159,23 +160,25 @@ def _changed(
             fresh = {"Name": name, "Type": "TXT", "TTL": 60, "ResourceRecords": records}
             batch.append({"Action": "CREATE", "ResourceRecordSet": fresh})
         try:
-            with aws.told(f"Route 53, {name.rstrip('.')}"):
-                answer = client.change_resource_record_sets(
-                    HostedZoneId=zone, ChangeBatch={"Changes": batch}
-                )
+            answer = call(
+                "change_resource_record_sets", HostedZoneId=zone, ChangeBatch={"Changes": batch}
+            )
             return str(answer["ChangeInfo"]["Id"])
-        except aws.AwsError as err:
+        except CloudError as err:
             if err.reason not in ("InvalidChangeBatch", "PriorRequestNotComplete"):
                 raise
         time.sleep(0.2)
     raise AcmeError(f"Route 53, {name.rstrip('.')}: somebody else changes it all the time")
 
 
-def _record(client: Any, zone: str, name: str) -> dict[str, Any] | None:
-    with aws.told(f"Route 53, {name.rstrip('.')}"):
-        answer = client.list_resource_record_sets(
-            HostedZoneId=zone, StartRecordName=name, StartRecordType="TXT", MaxItems="1"
-        )
+def _record(call: Cloud, zone: str, name: str) -> dict[str, Any] | None:
+    answer = call(
+        "list_resource_record_sets",
+        HostedZoneId=zone,
+        StartRecordName=name,
+        StartRecordType="TXT",
+        MaxItems="1",
+    )
     for record in answer["ResourceRecordSets"]:
         if record["Name"] == name and record["Type"] == "TXT":
             found: dict[str, Any] = record
@@ -183,18 +186,16 @@ def _record(client: Any, zone: str, name: str) -> dict[str, Any] | None:
     return None
 
 
-def _removed(client: Any, zone: str, name: str, values: set[str]) -> None:
+def _removed(call: Cloud, zone: str, name: str, values: set[str]) -> None:
     # What stays behind is a used token; it is not worth losing the certificate for.
-    with suppress(aws.AwsError, AcmeError):
-        _changed(client, zone, name, remove=values)
+    with suppress(AcmeError):
+        _changed(call, zone, name, remove=values)
 
 
-def _wait(client: Any, change: str, deadline: float) -> None:
+def _wait(call: Cloud, change: str, deadline: float) -> None:
     """Wait until every server of the zone has a change."""
     while change:
-        with aws.told("Route 53"):
-            status = client.get_change(Id=change)["ChangeInfo"]["Status"]
-        if status == "INSYNC":
+        if call("get_change", Id=change)["ChangeInfo"]["Status"] == "INSYNC":
             return
         if time.monotonic() + _POLL > deadline:
             raise AcmeError("Route 53 did not carry the TXT records to its servers in time")

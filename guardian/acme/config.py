@@ -148,7 +148,7 @@ def _challenge(entry: "_Entry") -> Solver:
         return Standalone(inner.match("address", _ADDRESS, "an address of this host", ""), port)
     inner.only("zone", "role")
     return Route53(
-        inner.match("zone", re.compile(r"(Z[A-Z0-9]{1,31})?"), "the id of a hosted zone", ""),
+        inner.match("zone", re.compile(r"([A-Z0-9]{1,32})?"), "the id of a hosted zone", ""),
         inner.match("role", re.compile(rf"({_ROLE.pattern})?"), "the ARN of a role", ""),
     )
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from guardian import aws
 from guardian.acme.bundle import AcmeError, Bundle, from_json
+from guardian.acme.cloud import Cloud, CloudError
+
+_ABSENT = "ResourceNotFoundException"
 
 
 class Store(Protocol):
@@ -31,25 +33,29 @@ class SecretsManager:
     region: str
 
     def read(self) -> Bundle | None:
-        client = aws.client("secretsmanager", self.region)
-        with aws.told(f"secret {self.secret} in {self.region}"):
-            try:
-                client.describe_secret(SecretId=self.secret)
-            except client.exceptions.ResourceNotFoundException:
-                # Whoever makes it says which KMS key and policy it has; that is no work of ours.
-                raise AcmeError(
-                    f"secret {self.secret} does not exist in {self.region}; create it empty"
-                ) from None
-            try:
-                value = client.get_secret_value(SecretId=self.secret)
-            except client.exceptions.ResourceNotFoundException:
+        call = self._call()
+        try:
+            call("describe_secret", SecretId=self.secret)
+        except CloudError as err:
+            if err.reason != _ABSENT:
+                raise
+            # Whoever makes it says which KMS key and policy it has; that is no work of ours.
+            raise AcmeError(
+                f"secret {self.secret} does not exist in {self.region}; create it empty"
+            ) from None
+        try:
+            value = call("get_secret_value", SecretId=self.secret)
+        except CloudError as err:
+            if err.reason == _ABSENT:  # it has no version yet
                 return None
+            raise
         return from_json(value.get("SecretString", ""))
 
     def write(self, bundle: Bundle) -> None:
-        client = aws.client("secretsmanager", self.region)
-        with aws.told(f"secret {self.secret} in {self.region}"):
-            client.put_secret_value(SecretId=self.secret, SecretString=bundle.to_json())
+        self._call()("put_secret_value", SecretId=self.secret, SecretString=bundle.to_json())
+
+    def _call(self) -> Cloud:
+        return Cloud("secretsmanager", self.region, f"secret {self.secret} in {self.region}")
 
     def sources(self) -> list[str]:
         return [f"secretsmanager:{self.secret}"]
@@ -68,25 +74,23 @@ class Parameters:
     region: str
 
     def read(self) -> Bundle | None:
-        client = aws.client("ssm", self.region)
-        with aws.told(f"parameters {self.key}, {self.chain} in {self.region}"):
-            answer = client.get_parameters(Names=[self.key, self.chain], WithDecryption=True)
+        call = Cloud("ssm", self.region, f"parameters {self.key}, {self.chain} in {self.region}")
+        answer = call("get_parameters", Names=[self.key, self.chain], WithDecryption=True)
         found = {one["Name"]: one["Value"] for one in answer["Parameters"]}
         if found.keys() != {self.key, self.chain}:
             return None
         return Bundle(key=found[self.key], chain=found[self.chain])
 
     def write(self, bundle: Bundle) -> None:
-        client = aws.client("ssm", self.region)
         for name, value in ((self.key, bundle.key), (self.chain, bundle.chain)):
-            with aws.told(f"parameter {name} in {self.region}"):
-                client.put_parameter(
-                    Name=name,
-                    Value=value,
-                    Type="SecureString",
-                    Tier="Intelligent-Tiering",  # a chain may have more than the 4 KB of Standard
-                    Overwrite=True,
-                )
+            Cloud("ssm", self.region, f"parameter {name} in {self.region}")(
+                "put_parameter",
+                Name=name,
+                Value=value,
+                Type="SecureString",
+                Tier="Intelligent-Tiering",  # a chain may have more than the 4 KB of Standard
+                Overwrite=True,
+            )
 
     def sources(self) -> list[str]:
         return [f"parameter:{self.key}", f"parameter:{self.chain}"]
