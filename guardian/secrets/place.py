@@ -100,10 +100,8 @@ def locked(
 
 def _status(directory: Path) -> os.stat_result:
     try:
-        return directory.lstat()
-    except FileNotFoundError:
-        pass
-    try:
+        with contextlib.suppress(FileNotFoundError):
+            return directory.lstat()
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             directory.mkdir(mode=0o700)
