@@ -465,16 +465,8 @@ def _unwritten(directory, err):
 def _flip(directory, release):
     """Point ``current`` to a release, in one step that outlives a power cut."""
     root = Path(directory)
-    link = root / ".current.staged"
-    link.unlink(missing_ok=True)
-    link.symlink_to(f"releases/{release}")
-    link.replace(root / "current")
+    _util("staged.point", str(root / "current"), f"releases/{release}")
     os.utime(root / "releases" / release)
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _live(directory):

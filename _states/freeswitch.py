@@ -54,7 +54,8 @@ def configured(name="/etc/freeswitch", source="salt://freeswitch/files", context
         A directory of templates with its ``manifest.yaml``.
 
     context
-        All the templates may use; they read no pillar.
+        All the templates may use; they read no pillar. Secrets in it are references, which are
+        resolved where files are written.
 
     The tree is rendered, checked, exchanged in one step and applied by the least action. On a node
     in service, files that need a restart stay as they are and the state fails with the plan.
@@ -65,7 +66,7 @@ def configured(name="/etc/freeswitch", source="salt://freeswitch/files", context
           freeswitch.configured:
             - name: /etc/freeswitch
             - source: salt://freeswitch/files
-            - context: {esl_password: …, node: {address: 10.77.0.21, name: pbx-01}}
+            - context: {esl_password: {secret: …}, node: {address: 10.77.0.21, name: pbx-01}}
     """
     return _state(name, "freeswitch.configure", source, context or {}, name=name)
 
@@ -208,7 +209,7 @@ def tls_certificate(name, certificate, dns_names=None, directory="/etc/voice/sof
             owner=__opts__.get("freeswitch.user") or "freeswitch",
             test=__opts__["test"],
         )
-        where = __salt__["certificate.directories"](directory)[certificate]
+        where = __salt__["certificate.directories"](directory, "sofia")[certificate]
     except CommandExecutionError as err:
         return {"name": name, "result": False, "changes": {}, "comment": str(err)}
     ret = _state(name, "freeswitch.edit", "with_profile", name, {"tls-cert-dir": where})

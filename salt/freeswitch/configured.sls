@@ -4,7 +4,7 @@
 {%- set serving = context.profiles.values() | list + context.xml_curl.values() | list %}
 {%- set served = serving | selectattr("certificate", "defined") | map(attribute="certificate") %}
 {%- set served = served | unique | list %}
-{%- set directories = salt["certificate.directories"](context.tls_directory) %}
+{%- set directories = salt["certificate.directories"](context.tls_directory, "sofia") %}
 {#- What others see: as the fleet says, else as EC2 tells the instance itself. -#}
 {%- set public = grains.get("ec2", {}).get("public_ip", pillar["node"].address) %}
 {%- do context.update({

@@ -32,10 +32,12 @@ class Fake:
             "dbt_reload": "OK",
         }
         self.draining, self.mark = 0, None
+        self.pillar: dict[str, Any] = {}
         self.utils = Utils()
         self.utils["mi.call"] = self.call
         self.salt: dict[str, Any] = {
             "voice.drained_mark": lambda: self.mark,
+            "pillar.get": lambda key, default, unmask: self.pillar.get(key, default),
             "voice.in_service": lambda: {"state": "in_service", "calls": 0, "drained_mark": None},
             "service.enabled": lambda name: True,
             "service.enable": lambda name: self.services.append(f"enable {name}"),

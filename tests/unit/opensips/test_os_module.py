@@ -422,12 +422,14 @@ def served_from_table(node, pillar):
     node.utils["tls_probe.served"] = lambda address, port, name, timeout: (
         "two" if name == "sip.example.org" else "one"
     )
-    node.salt["pillar.get"] = lambda key, default, unmask: pillar.get(key, default)
+    node.pillar.update(pillar)
 
 
 def test_tls_domain_is_added_and_its_key_is_told_to_nobody(node, call):
     tls(node)
-    served_from_table(node, {"certificates:example": {"chain": "two", "key": "canary-8F3K"}})
+    bundle = {"chain": "two", "key": {"secret": "key"}}
+    secrets = {"key": "canary-8F3K"}
+    served_from_table(node, {"certificates:example": bundle, "secret_values": secrets})
     node.remember()
     editable(node)
     columns = {"match_sip_domain": "sip.example.org", "__pub_fun": "opensips.tls_domain"}
@@ -709,7 +711,9 @@ def test_tree_is_rendered_with_what_the_node_knows(node, call):
     node.down()
     node.mark = {"by": "x"}
     node.opts["test"] = True
-    context = {"wanted": [URI], "algorithm": 4}
+    context = {"wanted": [URI], "algorithm": {"secret": "four"}}
+    told(call.configure, source, context, match="secret four of opensips:algorithm is not in this")
+    node.pillar["secret_values"] = {"four": "4"}
     call.configure(source, context)
     assert b"draining=i:1" in (node.conf / "conf.d/15-standing.cfg").read_bytes()
     routes = (node.conf / "routes.d/10-request.cfg").read_bytes()
