@@ -120,8 +120,9 @@ class Caller:
             raise SecretError(reason, f"AWS cannot be asked: {type(problem).__name__}") from None
 
     def _once(self, operation: str, arguments: dict[str, Any]) -> Any:
-        self._pace(self._deadline)
-        return getattr(client(self.service, self.region, self.role), operation)(**arguments)
+        operate = getattr(client(self.service, self.region, self.role), operation)
+        self._pace(self._deadline)  # last, or a client that takes long to make bunches calls up
+        return operate(**arguments)
 
     def _late(self, state: tenacity.RetryCallState) -> bool:
         # A call begun now may take as long as its timeouts, and must still end in time.

@@ -28,6 +28,7 @@ QUOTA = 40  # calls a second that AWS grants Parameter Store by default
 _GATHER = 0.02  # a flight waits so long for others to join it
 _NEGATIVE = 15.0  # seconds that a refusal is remembered
 _FAILURE = 10.0  # and that AWS was unwell, so that a thousand minions do not each find out
+_LONG = PATIENCE / 2  # trouble this long concerns all who ask, not only who had little time
 _Lane = tuple[str, str, str]
 
 
@@ -76,7 +77,7 @@ class Broker:
             busy = isinstance(answer, SecretError) and answer.reason == BUSY
             if busy and want in optional and (old := self._value(want, self._ttl + self._stale)):
                 found[want] = old
-        return found
+        return {want: found[want] for want in wants}
 
     def note(self, minion_id: str, sources: Iterable[Source]) -> None:
         """Remember what a minion has a use for; the last word counts."""
@@ -257,7 +258,7 @@ class _Flight:
         for want in group:
             if want not in self.found:
                 self.found[want] = problem
-        if now - began < PATIENCE / 2:
+        if now - began < _LONG:
             return
         name = json.dumps(self._lane)
         self._store.put(Entry(name, began, began, str(problem), problem.reason, now + _FAILURE))

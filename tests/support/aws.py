@@ -10,6 +10,7 @@ import collections
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -172,7 +173,7 @@ class _Faults:
         if kind == "slow" or rule.get("seconds"):
             time.sleep(float(rule.get("seconds", 0)))
         if kind == "drop":
-            environ["werkzeug.socket"].close()
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionError
         if kind in _ERRORS:
             return _refused(kind, rule, call, start)

@@ -1,7 +1,6 @@
 """Secrets in pillar, compiled by Salt's own machinery against AWS on loopback."""
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ import salt.config
 import salt.pillar
 import yaml
 
-from tests.support import aws as support
 from tests.support.loading import REPOSITORY
 
 PBX = "pbx-01.prod-euw2"
@@ -26,20 +24,6 @@ SECRETS = {
     "proxy": {"parameter": "/voice/{workspace}/sip/proxy"},
     "banner": {"parameter": "/voice/{workspace}/{role}/banner", "required": False},
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[support.Aws]:
-    with support.running() as aws:
-        yield aws
-
-
-@pytest.fixture
-def aws(server: support.Aws, monkeypatch: pytest.MonkeyPatch) -> support.Aws:
-    server.reset()
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    return server
 
 
 class Compiler:
@@ -82,9 +66,8 @@ class Compiler:
 
 
 @pytest.fixture
-def compiled(tmp_path: Path) -> Iterator[Compiler]:
-    with support.in_memory() as memory:
-        yield Compiler(tmp_path, memory)
+def compiled(tmp_path: Path, memory: Path) -> Compiler:
+    return Compiler(tmp_path, memory)
 
 
 def test_node_of_an_account_of_dummies_gets_them_without_aws(compiled):
