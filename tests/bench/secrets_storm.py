@@ -85,7 +85,7 @@ def _plainly(world: storm.World, kind: str, workers: int, minions: int) -> dict[
     compiled = storm.compile_all(world, [kind], workers)
     found = {"minions": len(world.minions), **_calls(world)}
     found["failures"] = sum(bool(one.errors) for one in compiled)
-    found["a thousand's calls"] = round(found["answered"] / len(world.minions) * len(everyone))
+    found["answered for all"] = round(found["answered"] / len(world.minions) * len(everyone))
     world.minions = everyone
     return found
 

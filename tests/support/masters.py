@@ -23,7 +23,7 @@ from tests.support.region import until
 from tests.support.storm import World, collected
 
 PROCESSES = 8
-AT_ONCE = 25  # open requests of each process
+GREETING = 10  # minions of a process that make themselves known at a time
 _CONFIGURED = ("file_roots", "pillar_roots", "pillar_dirs", "utils_dirs", "ext_pillar")
 
 
@@ -94,9 +94,11 @@ def asked_at_once(running: Master, minions: list[str]) -> list[Answer]:
 
     until(lambda: _open(running.port), "the master's request channel")
     forked = multiprocessing.get_context("fork")
-    done = forked.Queue()
+    done, known = forked.Queue(), forked.Barrier(PROCESSES)
     processes = [
-        forked.Process(target=_minions, args=(running, number, minions[number::PROCESSES], done))
+        forked.Process(
+            target=_minions, args=(running, number, minions[number::PROCESSES], known, done)
+        )
         for number in range(PROCESSES)
     ]
     for process in processes:
@@ -104,8 +106,9 @@ def asked_at_once(running: Master, minions: list[str]) -> list[Answer]:
     return list(collected(done, len(minions), processes))
 
 
-def _minions(running: Master, number: int, minions: list[str], done: Any) -> None:
+def _minions(running: Master, number: int, minions: list[str], known: Any, done: Any) -> None:
     import salt.config
+    import salt.pillar
 
     keys = running.root / f"minion-{number}"
     shutil.copytree(running.root / "minion", keys)
@@ -121,34 +124,40 @@ def _minions(running: Master, number: int, minions: list[str], done: Any) -> Non
         __role="minion",
         pillarenv=None,
         request_channel_timeout=300,  # the last of a thousand waits for all others
+        auth_timeout=60,
         grains={},
     )
 
     async def all_of_them() -> None:
-        gate = asyncio.Semaphore(AT_ONCE)
+        gate = asyncio.Semaphore(GREETING)
+        asking = {
+            minion: salt.pillar.get_async_pillar({**options, "id": minion}, {}, minion, "base")
+            for minion in minions
+        }
 
-        async def one(minion: str) -> None:
+        async def greet(one: Any) -> None:
             async with gate:
-                done.put(await _asked(options, minion))
+                await one.channel.auth.authenticate()
 
-        await asyncio.gather(*map(one, minions))
+        await asyncio.gather(*map(greet, asking.values()))
+        await asyncio.to_thread(known.wait)
+        for answer in asyncio.as_completed([_asked(one, m) for m, one in asking.items()]):
+            done.put(await answer)
 
     asyncio.run(all_of_them())
 
 
-async def _asked(options: dict[str, Any], minion: str) -> Answer:
+async def _asked(asking: Any, minion: str) -> Answer:
     import salt.exceptions
-    import salt.pillar
 
     began = time.perf_counter()
-    asking = salt.pillar.get_async_pillar({**options, "id": minion}, {}, minion, "base")
     try:
         pillar = await asking.compile_pillar()
         problem = "; ".join(map(str, pillar.get("_errors", [])))
         if not problem and "node" not in pillar:
             problem = "an empty pillar"
     except salt.exceptions.SaltException as error:
-        problem = f"{type(error).__name__}: {error}"
+        problem = f"{error} ({error.__context__!r})"
     finally:
         await asking.aclose()
     return Answer(minion, time.perf_counter() - began, problem)

@@ -160,9 +160,8 @@ class World:
         fleet = [
             f"{stack}:nodes_{part}" for stack in STACKS.values() for part in range(1, 4)
         ]  # the outputs there are; one that is not is skipped
-        common = {
+        common: dict[str, Any] = {
             "base": {"timezone": "Etc/UTC"},
-            "from_stacks": {"fleet": fleet},
             "certificates": {"default": {"dns_names": ["voice.example"]}},
         }
         if secret:
@@ -171,6 +170,9 @@ class World:
             _put(common, path, {"secret": one} if secret else _value(source))
         files: dict[str, Any] = {"common": common}
         top = {"*": ["common"]}
+        for workspace in WORKSPACES:
+            files[f"workspaces/{workspace}"] = {"from_stacks": {"fleet": fleet}}
+            top[f"*.{workspace}"] = [f"workspaces.{workspace}"]
         for role, pillar in ROLE_PILLAR.items():
             held = json.loads(json.dumps(pillar))
             for path, one in SECRETS[role].items():
@@ -180,7 +182,8 @@ class World:
             files[role] = held
             top[f"{role}-*"] = [role]
         files["top"] = {"base": top}
-        root.mkdir()
+        (root / "workspaces").mkdir(parents=True)
+        (root / "fleet.yaml").write_text(yaml.safe_dump(_catalogue()))
         for file, content in files.items():
             (root / f"{file}.sls").write_text(yaml.safe_dump(content))
 
@@ -227,6 +230,15 @@ class World:
             store.publish(stack, outputs)
             directory.publish(stack, outputs)
         return len(store.tree(f"{PREFIX}/{workspace}"))
+
+
+def _catalogue() -> dict[str, Any]:
+    """Who there may be: the repository's, with all our workspaces in it."""
+    found: dict[str, Any] = yaml.safe_load((REPOSITORY / "pillar" / "fleet.yaml").read_bytes())
+    for workspace in WORKSPACES:
+        account, _, region = workspace.partition("-")
+        found["accounts"][account]["regions"].append(region)
+    return found
 
 
 def _path(name: str) -> str:
