@@ -1,8 +1,9 @@
 """Tell a minion who it is and whom it serves, from its id and its workspace's fleet alone.
 
 Adds ``node`` (id, name, role, workspace, account, region, zone, address, and public_address where
-the fleet has one), takes over the stack outputs that ``from_stacks`` names, and builds a proxy's
-dispatcher sets from the fleet: that of the workspace's file and that of outputs, by host name.
+the fleet has one) and the whole ``fleet``, takes over the stack outputs that ``from_stacks`` names,
+fills in ``services``, and builds a proxy's dispatcher sets from the fleet. Who is of the fleet is
+decided by ``guardian/membership.py``; a stranger is given nothing. Stands first.
 
 .. code-block:: yaml
 
@@ -12,69 +13,42 @@ dispatcher sets from the fleet: that of the workspace's file and that of outputs
 
 from __future__ import annotations
 
-import re
-
-MINION_ID = re.compile(r"(?P<role>[a-z]+)-[a-z0-9]+\.(?P<account>[a-z0-9]+)-(?P<region>[a-z0-9]+)")
+from guardian import membership
 
 
 def ext_pillar(minion_id, pillar, _enabled=True):
-    """Return what is computed; ValueError when the id is none of ours or not in the fleet.
+    """Return what is computed; ValueError when the minion is none of ours.
 
-    A stranger is left with nothing: an error alone would stop its states, but it would still be
-    handed every secret that the layers above give to ids of that form.
+    A stranger is left with nothing: neither in the pillar that is handed in, which is a copy where
+    an override came with the request, nor in the one that Salt goes on with.
     """
     try:
-        computed = _from_stacks(pillar.get("from_stacks", {}), pillar.get("stack", {}))
-        fleet = _fleet(pillar.get("fleet"), computed.get("fleet"))
-        named, entry = _known(minion_id, fleet)
+        member = membership.member(minion_id, __opts__)
+        computed = _from_stacks(_mapping(pillar, "from_stacks"), member.stacks)
+        services = {**_mapping(pillar, "services"), **_mapping(computed, "services")}
+        filled = _filled(services, member)
     except ValueError:
         pillar.clear()
+        __pillar__.clear()
         raise
-    host, _, workspace = minion_id.partition(".")
+    if filled:
+        computed["services"] = filled
+    computed["fleet"] = member.fleet
     computed["node"] = {
         "id": minion_id,
-        "name": host,
-        "role": named["role"],
-        "workspace": workspace,
-        "account": named["account"],
-        "region": named["region"],
-        "zone": entry.get("zone"),
-        "address": entry.get("address"),
+        "name": member.host,
+        "role": member.role,
+        "workspace": member.workspace,
+        "account": member.account,
+        "region": member.region,
+        "zone": member.entry.get("zone"),
+        "address": member.entry.get("address"),
     }
-    if "public_address" in entry:
-        computed["node"]["public_address"] = entry["public_address"]
-    if named["role"] == "sip":
-        computed.setdefault("opensips", {})["dispatcher"] = _sets(pillar, fleet)
+    if "public_address" in member.entry:
+        computed["node"]["public_address"] = member.entry["public_address"]
+    if member.role == "sip":
+        computed.setdefault("opensips", {})["dispatcher"] = _sets(pillar, member.fleet)
     return computed
-
-
-def _known(minion_id, fleet):
-    """Return what the id says of a node and the fleet's entry of it; ValueError for a stranger."""
-    named = MINION_ID.fullmatch(minion_id)
-    if named is None:
-        raise ValueError(f"minion id {minion_id!r} is not <role>-<nn>.<account>-<region>")
-    host, _, workspace = minion_id.partition(".")
-    if not isinstance(fleet, dict):
-        raise ValueError(f"workspace {workspace} is unknown: pillar/workspaces has no such file")
-    entry = fleet.get(host)
-    if not isinstance(entry, dict) or entry.get("role") != named["role"]:
-        raise ValueError(
-            f"{host} is not in the fleet of {workspace} with role {named['role']}:"
-            f" add it to pillar/workspaces/{workspace}.sls"
-        )
-    return named, entry
-
-
-def _fleet(own, published):
-    """Return the workspace's nodes and those that stacks made; a name in both is an error."""
-    if published is None:
-        return own
-    if not isinstance(published, dict):
-        raise ValueError("from_stacks:fleet names an output that maps no host names to nodes")
-    twice = sorted(set(own or {}) & set(published))
-    if twice:
-        raise ValueError(f"{twice[0]} is in the workspace's fleet and in a stack's; drop one")
-    return {**(own or {}), **dict(sorted(published.items()))}
 
 
 def _from_stacks(wanted, stacks):
@@ -86,7 +60,7 @@ def _from_stacks(wanted, stacks):
             for stack, _, output in (source.partition(":") for source in _listed(sources))
             if (value := stacks.get(stack, {}).get(output)) is not None
         ]
-        if not values:
+        if not values or key == "fleet":
             continue
         *parents, last = key.split(":")
         at = found
@@ -107,19 +81,37 @@ def _listed(value):
     return value if isinstance(value, list) else [value]
 
 
+def _mapping(pillar, key):
+    """Return a part of pillar; one of another kind counts as none here, the schema names it."""
+    found = pillar.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _filled(services, member):
+    """Return services with what the minion id says in place of ``{region}`` and so on."""
+    filled = {}
+    for name, url in services.items():
+        try:
+            filled[name] = member.fill(url) if isinstance(url, str) else url
+        except ValueError as problem:
+            raise ValueError(f"services:{name}: {problem}") from None
+    return filled
+
+
 def _sets(pillar, fleet):
     """Return {set id: destinations} of the roles this proxy serves, in the fleet's order."""
-    port = pillar.get("freeswitch", {}).get("profiles", {}).get("internal", {}).get("port", 5060)
+    profiles = _mapping(_mapping(pillar, "freeswitch"), "profiles")
+    port = _mapping(profiles, "internal").get("port", 5060)
     return {
         number: [
             {
                 "node": name,
-                "uri": f"sip:{entry['address']}:{port}",
+                "uri": f"sip:{entry.get('address')}:{port}",
                 "weight": entry.get("weight", 1),
                 **{key: entry[key] for key in ("standby", "calls") if key in entry},
             }
             for name, entry in fleet.items()
             if entry.get("role") == role
         ]
-        for number, role in pillar.get("opensips", {}).get("sets", {}).items()
+        for number, role in _mapping(_mapping(pillar, "opensips"), "sets").items()
     }

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ UTILS = {
 }
 
 
-def master(outputs: Path) -> dict[str, Any]:
+def master(
+    outputs: Path, pillar: Path = REPOSITORY / "pillar", dummies: Iterable[str] = ("lab",)
+) -> dict[str, Any]:
     """Return the options that make Salt compile pillar from this tree, as the lab's master does."""
     return {
-        "pillar_roots": {"base": [str(REPOSITORY / "pillar")]},
+        "pillar_roots": {"base": [str(pillar)]},
         "pillar_dirs": [str(REPOSITORY / "_pillar")],
         "utils_dirs": [str(REPOSITORY / "_utils")],
         "ext_pillar": [
@@ -28,7 +31,7 @@ def master(outputs: Path) -> dict[str, Any]:
                 "aws_secrets": {
                     "grants": str(REPOSITORY / "pillar" / "grants.yaml"),
                     "cache": "/run/guardian/secrets",
-                    "dummies": ["lab"],
+                    "dummies": list(dummies),
                 }
             },
             {"pillar_schema": {"path": str(REPOSITORY / "pillar" / "schema")}},
@@ -50,5 +53,7 @@ def referring(component: str, plain: dict[str, Any]) -> dict[str, Any]:
                 at = at[int(key) if isinstance(at, list) else key]
             name = f"test-{len(values)}"
             values[name], at[last] = at[last], {secret_refs.REFERENCE: name}
-    declared = {name: {"parameter": f"/test/{name}"} for name in values}
+    declared = {
+        name: {"parameter": f"/test/{name}", "dummy": value} for name, value in values.items()
+    }
     return {component: held, "secrets": declared, secret_refs.VALUES: values}
