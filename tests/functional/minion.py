@@ -65,7 +65,7 @@ class Minion:
             at[last] = value
         return context
 
-    def pillar(self, **keys: Any) -> None:
+    def give_pillar(self, **keys: Any) -> None:
         """Have the minion compile this pillar from now on."""
         directory = self.root / "pillar"
         directory.mkdir(exist_ok=True)

@@ -20,6 +20,7 @@ from tests.functional.freeswitch.conftest import binary, daemon_command
 from tests.functional.minion import Minion
 from tests.functional.test_pillar import Compiler
 from tests.support.loading import REPOSITORY
+from tests.support.secrets import referring
 
 ROLES = ("pbx", "fsx")
 LOUD = ("[WARNING]", "[ERR]", "[CRIT]", "[ALERT]")
@@ -119,8 +120,9 @@ class Place(Minion):
     def __init__(self, root: Path, flavour: str, minion_id: str, **freeswitch: Any) -> None:
         root.mkdir(exist_ok=True)
         self.flavour = flavour
-        override = {**freeswitch, "tls_directory": str(root / "sofia")}
-        self.pillar = Compiler(root / "compiler")(minion_id, freeswitch=override)
+        override = referring("freeswitch", {**freeswitch, "tls_directory": str(root / "sofia")})
+        del override["secret_values"]  # that is for aws_secrets to say
+        self.pillar = Compiler(root / "compiler")(minion_id, **override)
         assert "_errors" not in self.pillar, self.pillar["_errors"]
         self._give_pillar(root / "pillar")
         pidfile = root / "run" / "freeswitch.pid"

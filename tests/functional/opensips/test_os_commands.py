@@ -200,7 +200,7 @@ def test_tls_domain_beside_pillars_is_served_by_its_name(full):
     fingerprint = certificate(own, "own.example.org")
     bundle = {"chain": (own / "chain.pem").read_text(), "key": {"secret": "own-key"}}
     values = {"own-key": (own / "key.pem").read_text()}
-    full.pillar(certificates={"own": bundle}, secret_values=values)
+    full.give_pillar(certificates={"own": bundle}, secret_values=values)
     asked = {"certificate": "own", "match_sip_domain": "own.example.org"}
     predicted = full.state("tls_domain_present", True, name="own.example.org", **asked)
     applied = full.state("tls_domain_present", False, name="own.example.org", **asked)
