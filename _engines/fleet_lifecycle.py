@@ -15,27 +15,21 @@ A message is deleted after its event was fired, so none is lost; it may come twi
 from __future__ import annotations
 
 import json
-import logging
 import re
-import time
+from functools import partial
 
 try:
-    import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
+    from guardian import sqs
 
     HAS_BOTO = True
 except ImportError:
     HAS_BOTO = False
-
-log = logging.getLogger(__name__)
 
 TRANSITIONS = {
     "autoscaling:EC2_INSTANCE_LAUNCHING": "launching",
     "autoscaling:EC2_INSTANCE_TERMINATING": "terminating",
 }
 INSTANCE = re.compile(r"i-[0-9a-f]{8,32}")
-WAIT_SECONDS = 20  # the longest that SQS lets a reader wait
-PAUSE_SECONDS = 30.0
 
 
 def __virtual__():  # noqa: N807
@@ -46,36 +40,21 @@ def __virtual__():  # noqa: N807
 
 def start(queue_url, region):
     """Read the queue for ever; an AWS error is logged in one line and tried again."""
-    client = boto3.client("sqs", region_name=region)
-    while True:
-        try:
-            poll(client, queue_url, __salt__["event.send"])
-        except (BotoCoreError, ClientError) as err:
-            log.error("fleet_lifecycle: %s: %s; again in %g s", queue_url, err, PAUSE_SECONDS)
-            time.sleep(PAUSE_SECONDS)
+    sqs.read_forever("fleet_lifecycle", queue_url, region, partial(fired, __salt__["event.send"]))
 
 
-def poll(client, queue_url, fire):
-    """Read once, up to ten messages; return how many events were fired.
-
-    ``fire(tag, data)`` sends one. A message that is none of ours stays, for the queue's dead-letter
-    policy to put aside, and is named in the log by its id alone.
-    """
-    answer = client.receive_message(
-        QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=WAIT_SECONDS
-    )
-    fired = 0
-    for message in answer.get("Messages", []):
-        told = understood(message["Body"])
+def fired(fire, messages):
+    """Fire an event, ``fire(tag, data)``, for each message of ours; return the ids of those."""
+    done = []
+    for name, body in messages.items():
+        told = understood(body)
         if told is None:
-            log.warning("fleet_lifecycle: message %s is no lifecycle event", message["MessageId"])
             continue
         transition, data = told
         if data:
             fire(f"guardian/lifecycle/{transition}", data)
-            fired += 1
-        client.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
-    return fired
+        done.append(name)
+    return done
 
 
 def understood(body):

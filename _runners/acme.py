@@ -7,8 +7,11 @@ what is stored as it was.
 
 from __future__ import annotations
 
+from guardian import rotation
 from guardian.acme import config, service
 from guardian.errors import GuardianError
+from guardian.fleet import pillar
+from guardian.secrets import broker
 
 
 def issue(name):
@@ -70,7 +73,22 @@ def _answer(work):
         name: {"result": one.ok, "comment": f"acme {name}: {one.comment}", **one.facts}
         for name, one in outcomes.items()
     }
-    return _coded(told, failed=not all(one.ok for one in outcomes.values()))
+    failed = not all(one.ok for one in outcomes.values())
+    try:
+        _made_known({source for one in outcomes.values() for source in one.changed})
+    except (GuardianError, OSError, ValueError) as err:
+        told["comment"] = f"acme: stored, but nodes do not know yet: {err}"
+        failed = True
+    return _coded(told, failed)
+
+
+def _made_known(sources):
+    """Have those who use what was stored compile their pillar; a file would tell nobody itself."""
+    values = broker.from_opts(__opts__)
+    if sources and values is not None:
+        minions = rotation.forgotten(values, sources)
+        if minions:
+            pillar.refresh(__opts__, sorted(minions))
 
 
 def _coded(told, failed):

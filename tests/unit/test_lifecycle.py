@@ -1,6 +1,7 @@
 """Auto Scaling's messages: an event each, deleted after it was fired, and nothing else believed."""
 
 import json
+from functools import partial
 
 import boto3
 import pytest
@@ -8,6 +9,7 @@ from botocore.stub import ANY, Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guardian import sqs
 from tests.support.loading import load
 
 engine = load("_engines/fleet_lifecycle.py")
@@ -42,10 +44,14 @@ class Queue:
         self.stub.add_response("delete_message", {}, wanted)
 
 
+def poll(queue, fire):
+    sqs.read("fleet_lifecycle", queue.client, QUEUE, partial(engine.fired, fire))
+
+
 def test_instance_that_ends_is_told_and_its_message_deleted():
     queue, fired = Queue(json.dumps(TERMINATING)), []
     queue.expect_deleted("r0")
-    assert engine.poll(queue.client, QUEUE, lambda tag, data: fired.append((tag, data))) == 1
+    poll(queue, lambda tag, data: fired.append((tag, data)))
     (event,) = fired
     assert event[0] == "guardian/lifecycle/terminating"
     assert event[1] == {
@@ -64,19 +70,20 @@ def test_message_stays_when_its_event_could_not_be_fired():
         raise OSError("no bus")
 
     with pytest.raises(OSError, match="no bus"):
-        engine.poll(queue.client, QUEUE, fail)
+        poll(queue, fail)
     queue.stub.assert_no_pending_responses()
 
 
 def test_empty_queue():
     queue = Queue()
-    assert engine.poll(queue.client, QUEUE, pytest.fail) == 0
+    poll(queue, pytest.fail)
+    queue.stub.assert_no_pending_responses()
 
 
 def test_auto_scalings_own_test_is_deleted_without_an_event():
     queue = Queue(json.dumps({"Event": "autoscaling:TEST_NOTIFICATION"}))
     queue.expect_deleted("r0")
-    assert engine.poll(queue.client, QUEUE, pytest.fail) == 0
+    poll(queue, pytest.fail)
     queue.stub.assert_no_pending_responses()
 
 
@@ -93,9 +100,11 @@ def test_auto_scalings_own_test_is_deleted_without_an_event():
 def test_message_of_another_kind_stays_for_the_dead_letters(change, caplog):
     queue = Queue(json.dumps({**TERMINATING, **change}), json.dumps(TERMINATING))
     queue.expect_deleted("r1")
-    assert engine.poll(queue.client, QUEUE, lambda tag, data: None) == 1
+    fired = []
+    poll(queue, lambda tag, data: fired.append(tag))
+    assert fired == ["guardian/lifecycle/terminating"]
     queue.stub.assert_no_pending_responses()
-    assert "message m0 is no lifecycle event" in caplog.text
+    assert "fleet_lifecycle: message m0 is none of ours" in caplog.text
     assert "reboot" not in caplog.text
 
 
