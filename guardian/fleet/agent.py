@@ -5,7 +5,7 @@ The only file that imports Salt. It publishes to lists of minions under the job 
 looks them up in the job cache, which is the truth when the bus was missed. It never targets by
 glob, never batches, and decides nothing.
 
-Requests: {"id", "op": "minions" | "publish" | "lookup", ...}
+Requests: {"id", "op": "minions" | "publish" | "lookup" | "renew", ...}
 Answers:  {"id", "ok": true, "result"} or {"id", "ok": false, "error"}
 Events:   {"event": "ready"} once, {"event": "return", "jid", "minion", "value", "retcode"}
 """
@@ -26,7 +26,10 @@ import salt.key
 import salt.loader
 import salt.utils.args
 import salt.utils.event
+import salt.utils.verify
 import salt.version
+
+from guardian.fleet import renewal
 
 _COMMENT = 500
 _DETAIL = 20
@@ -52,6 +55,7 @@ class Agent:
             "minions": self.minions,
             "publish": self.publish,
             "lookup": self.lookup,
+            "renew": self.renew,
         }
         for line in self._source:
             try:
@@ -108,6 +112,10 @@ class Agent:
             minion: {"value": trim(entry.get("return")), "retcode": entry.get("retcode", 0)}
             for minion, entry in found.items()
         }
+
+    def renew(self, workspace: str) -> None:
+        """Have the master ask AWS anew for what it gives the workspace's minions."""
+        renewal.renew(self._opts, workspace)
 
     def _follow(self) -> None:
         bus = salt.utils.event.get_event(
@@ -191,7 +199,9 @@ def main() -> int:
     sink = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
-        agent = Agent(salt.config.client_config(path), sys.stdin, sink)
+        opts = salt.config.client_config(path)
+        salt.utils.verify.check_user(opts["user"])  # root becomes who the master runs as
+        agent = Agent(opts, sys.stdin, sink)
     except Exception as error:
         print(f"agent: {' '.join(str(error).split())[:300]}", file=sys.stderr)
         return 1

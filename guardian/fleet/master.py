@@ -59,6 +59,7 @@ class Link(Protocol):
     """What a deployment needs of a master; the simulator in the tests is another one."""
 
     def minions(self) -> dict[str, list[str]]: ...
+    def renew(self, workspace: str) -> None: ...
     def submit(self, job: Job) -> None: ...
     def attach(self, job: Job) -> None: ...
     def poll(self, timeout: float) -> list[Outcome]: ...
@@ -125,6 +126,10 @@ class Master:
         """Minion ids by the state of their key."""
         found: dict[str, list[str]] = self._ask("minions")
         return found
+
+    def renew(self, workspace: str) -> None:
+        """Have the master ask AWS anew for what it gives the workspace's minions."""
+        self._ask("renew", workspace=workspace)
 
     def submit(self, job: Job) -> None:
         """Publish a job; its outcomes come from `poll`, one a minion, each exactly once."""

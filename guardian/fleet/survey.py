@@ -43,6 +43,7 @@ def survey(
 
     say(f"{len(found)} minions: who answers")
     _all_known(ask("test.ping", cap=45), "does not answer the master")
+    link.renew(workspace)
     ask("saltutil.refresh_pillar", wait=True)
     _expected(found, workspace, ask("pillar.get", "fleet", unmask=True))
     say("what a state run would change")

@@ -61,11 +61,12 @@ class Reader(Protocol):
 
 def published(source: dict[str, Any], workspace: str) -> dict[str, dict[str, Any]]:
     """Plain outputs by stack, through the master's broker; GuardianError when a set is broken."""
-    from guardian.secrets.broker import Broker
+    return plain(_broker(source, workspace), source["parameters"], workspace)
 
-    options = {key: value for key, value in source.items() if key != "parameters"}
-    options.setdefault("region", REGIONS.get(workspace.partition("-")[2], ""))
-    return plain(Broker(**options), source["parameters"], workspace)
+
+def forget(source: dict[str, Any], workspace: str) -> None:
+    """Have the master's broker read a workspace's outputs anew."""
+    _broker(source, workspace).forget([f"{source['parameters']}/{workspace}"])
 
 
 def plain(reader: Reader, prefix: str, workspace: str) -> dict[str, dict[str, Any]]:
@@ -78,6 +79,14 @@ def plain(reader: Reader, prefix: str, workspace: str) -> dict[str, dict[str, An
         if output != MANIFEST:
             outputs[output] = json.loads(text)
     return found
+
+
+def _broker(source: dict[str, Any], workspace: str) -> Any:
+    from guardian.secrets.broker import Broker
+
+    options = {key: value for key, value in source.items() if key != "parameters"}
+    options.setdefault("region", REGIONS.get(workspace.partition("-")[2], ""))
+    return Broker(**options)
 
 
 class _Pace:

@@ -262,8 +262,8 @@ def _counts(stack: str, events: list[Event], operation: str) -> plans.Counts:
             outputs = sum(one.get("action", "noop") != "noop" for one in found)
         changes = event.get("changes")
         if event.get("type") == "change_summary" and isinstance(changes, dict):
-            numbers = (changes.get(key, 0) for key in ("add", "change", "remove"))
-            return plans.Counts(*(int(number) for number in numbers), outputs=outputs)
+            add, change, remove = (int(changes.get(key, 0)) for key in ("add", "change", "remove"))
+            return plans.Counts(add, change, remove, outputs)
     raise GuardianError(f"stack {stack}: terraform {operation} ended without saying what it did")
 
 

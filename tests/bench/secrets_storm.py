@@ -26,8 +26,8 @@ SHARE = 0.2  # of the calls that are throttled
 def measure(minions: int = MINIONS, workers: int = WORKERS, plain: int = 0) -> dict[str, Any]:
     """Return all figures of the bar; `plain` is how many minions ask in the plain way (0: all)."""
     with aws.running() as stand_in, tempfile.TemporaryDirectory() as directory:
-        with storm.cache() as cache:
-            world = storm.World(Path(directory), stand_in, minions, cache)
+        with aws.in_memory() as memory:
+            world = storm.World(Path(directory), stand_in, minions, str(memory / "secrets"))
             found: dict[str, Any] = {
                 "minions": len(world.minions),
                 "workers": workers,
@@ -36,8 +36,8 @@ def measure(minions: int = MINIONS, workers: int = WORKERS, plain: int = 0) -> d
                 "throttled": SHARE,
             }
             found["workers'"] = _by_workers(world, workers)
-        with storm.cache() as cache:
-            world.cache = cache
+        with aws.in_memory() as memory:
+            world.cache = str(memory / "secrets")
             found["a salt-master's"] = _by_master(world, workers)
         for kind in ("single", "batched"):
             found[f"plain, {kind}"] = _plainly(world, kind, workers, plain or minions)

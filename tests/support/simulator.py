@@ -130,6 +130,9 @@ class SimLink:
     def minions(self) -> dict[str, list[str]]:
         return {"accepted": sorted(self._world.nodes), "pending": [], "denied": []}
 
+    def renew(self, workspace: str) -> None:
+        pass
+
     def submit(self, job: Job) -> None:
         self._world.publish(job)
         self.attach(job)

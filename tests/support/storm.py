@@ -12,10 +12,8 @@ import math
 import multiprocessing
 import os
 import queue
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -333,13 +331,6 @@ def _work(world: World, kinds: list[str], start: Any, wanted: Any, done: Any) ->
             pillar = compiler.compile_pillar()
             took, used = time.perf_counter() - began, time.process_time() - cpu
             done.put(Compiled(kind, minion, took, used, list(pillar.get("_errors", []))))
-
-
-@contextmanager
-def cache() -> Iterator[str]:
-    """A directory on tmpfs, as the broker wants it."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="storm-") as directory:
-        yield directory
 
 
 def percentile(values: list[float], share: float) -> float:

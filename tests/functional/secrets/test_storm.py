@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import aws, storm
+from tests.support import storm
+from tests.support.aws import Aws
 
 MINIONS = 100
 
 
 @pytest.fixture
-def world(tmp_path: Path):
-    with aws.running() as stand_in, storm.cache() as cache:
-        yield storm.World(tmp_path, stand_in, MINIONS, cache)
+def world(tmp_path: Path, aws: Aws, memory: Path) -> storm.World:
+    return storm.World(tmp_path, aws, MINIONS, str(memory / "secrets"))
 
 
 def test_a_hundred_minions_at_once_cost_few_calls_and_none_fails(world: storm.World) -> None:
