@@ -158,6 +158,7 @@ class Master:
 
     def __init__(self, root: Path, ca: Pebble) -> None:
         self.root = root
+        self.options: dict[str, Any] = {}  # more of its configuration
         self.file = root / "stored" / "default.json"
         self.wanted: dict[str, Any] = {
             "names": ["pbx.example.net"],
@@ -180,11 +181,13 @@ class Master:
         opts = copy.deepcopy(dict(salt.config.DEFAULT_MASTER_OPTS))
         opts.update(
             root_dir=str(self.root),
+            sock_dir=str(self.root),
             cachedir=str(self.root / "cache"),
             extension_modules=str(self.root / "extmods"),
             runner_dirs=[str(REPOSITORY / "_runners")],
             utils_dirs=[str(REPOSITORY / "_utils")],
             acme=copy.deepcopy(self.acme),
+            **self.options,
         )
         self.context: dict[str, Any] = {}
         runners = salt.loader.runner(opts, utils=salt.loader.utils(opts), context=self.context)
