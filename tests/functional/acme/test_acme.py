@@ -312,3 +312,15 @@ def _suggest(monkeypatch, when):
 
     monkeypatch.setattr(acme.client.ClientV2, "get_directory", staticmethod(with_ari))
     monkeypatch.setattr(acme.client.ClientNetwork, "get", answered)
+
+
+def test_certificate_that_fails_stops_no_other(master):
+    other = {**master.wanted, "store": {"file": str(master.root / "stored" / "other.json")}}
+    master.wanted["names"] = ["pbx.blocked.example"]
+    master.acme["certificates"]["other"] = other
+    told = master.run("renew")
+    assert told["default"]["result"] is False
+    assert told["other"]["result"] is True
+    assert told["retcode"] == 1
+    assert (master.root / "stored" / "other.json").exists()
+    assert "retcode" not in master.run("renew", "other")
