@@ -5,12 +5,12 @@ directory a version, one symlink. Chain and key come from pillar, or are referen
 are resolved here, at the last moment. No answer, change or error of this module holds a key;
 bundles are told apart by fingerprints.
 
-Minion options, all optional: ``voice.state_dir``.
+Minion options, all optional: ``voice.state_dir``, ``certificate.served_seconds`` (how long a daemon
+may take until it serves what it was told to reload).
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import datetime
 import re
@@ -26,7 +26,7 @@ SOFIA_DIRECTORY = "/etc/voice/sofia"
 STATE_DIR = "/var/lib/voice"
 MODES = {"dir_mode": 0o700, "file_mode": 0o600}
 ATTEMPTS = 2  # reloads before the old one is taken back
-SERVED_SECONDS = 5.0  # a daemon serves what it has reloaded by then
+SERVED_SECONDS = 5.0
 PROBE_SECONDS = 2.0
 POLL = 0.1
 SHOWN = ("subject", "serial", "not_after", "fingerprint")
@@ -229,7 +229,7 @@ def deploy(
         _carry_out(name, home, plan, owner)
         if plan["reload"]:
             _reloaded(name, home, plan, new, service, served)
-        _util("certificate_store.remove", str(home), plan["surplus"])
+        _attempt("certificate_store.remove", str(home), plan["surplus"])
     waits = f"; {service} does not run" if service and not plan["reload"] and plan["flip"] else ""
     told = f"certificate {name} {_done(plan)}{waits}"
     return {"result": True, "comment": told, "changes": changes}
@@ -376,10 +376,9 @@ def expiry(days=21, directory=DIRECTORY, probe=None, timeout=1.0):
         salt '*' certificate.expiry days=30
     """
     wanted = sockets() if probe is None else _sockets(probe)
-    with concurrent.futures.ThreadPoolExecutor(max_workers=8) as pool:
-        looking = [(one, pool.submit(_looked_at, one, float(timeout))) for one in wanted]
+    looked = _looked_at(wanted, float(timeout))
     found = _stored() + _on_disk(directory, wanted)
-    found += [_compared(one, looked.result()) for one, looked in looking]
+    found += [_compared(*both) for both in zip(wanted, looked, strict=True)]
     return [told for told in (_told(one, int(days)) for one in found) if told]
 
 
@@ -389,7 +388,8 @@ def expiry(days=21, directory=DIRECTORY, probe=None, timeout=1.0):
 def _bundle(key):
     """Read a bundle from pillar, unmasked, with what its references stand for."""
     found = __salt__["pillar.get"](key, {}, unmask=True)
-    values = __salt__["pillar.get"]("secret_values", {}, unmask=True)
+    given = __salt__["pillar.get"]("secret_values", {}, unmask=True)
+    values = _util("secret_seal.opened", given)
     found = _util("secret_refs.resolve", found, values, key)
     if not isinstance(found, dict) or not {"chain", "key"} <= set(found):
         raise CommandExecutionError(f"pillar {key} must hold chain and key")
@@ -517,17 +517,13 @@ def _write(home, plan, owner):
     _util("certificate_store.make", str(home))
     _util("staged.sync_directory", str(home.parent))
     staged = _util("staged.stage", path, plan["files"], **_ownership(owner))
-    try:
-        _util("certificate_store.mark", staged, False)
-        _util("staged.swap", path, staged)
-    except CommandExecutionError:
-        _util("staged.discard", path)
-        raise
+    _util("certificate_store.mark", staged, False)
+    _util("staged.swap", path, staged)
 
 
 def _flip(home, version):
     _util("staged.point", str(home / "current"), version)
-    _util("certificate_store.mark", str(home / version), True)
+    _attempt("certificate_store.mark", str(home / version), True)
 
 
 def _fingerprint(directory):
@@ -547,7 +543,7 @@ def _changes(name, home, plan, new):
         changes["certificate"] = {"old": old, "new": {key: new[key] for key in SHOWN}}
         why.append(f"certificate {name} {'replaced' if plan['old'] else 'deployed'}")
     if plan["stale"]:
-        wanted = f"serial {new['serial']}"
+        wanted = f"serves serial {new['serial']}"
         changes["served"] = {at: {"old": old, "new": wanted} for at, old in plan["stale"].items()}
         why += [f"{at} does not serve certificate {name}" for at in plan["stale"]]
     if plan["wrong"]:
@@ -588,12 +584,7 @@ def _serving(plan, new, service, served):
         raise CommandExecutionError("served needs the service that is to be reloaded")
     if not service or not __salt__["service.status"](service):
         return {"stale": {}, "reload": False}
-    looked = {} if plan["flip"] else {_at(one): _looked_at(one, PROBE_SECONDS) for one in served}
-    stale = {
-        at: found.get("problem") or f"serial {found['serial']}"
-        for at, found in looked.items()
-        if found.get("fingerprint") != new["fingerprint"]
-    }
+    stale = {} if plan["flip"] else _stale(served, new["fingerprint"])
     return {"stale": stale, "reload": bool(plan["flip"] or stale)}
 
 
@@ -607,7 +598,10 @@ def _reloaded(name, home, plan, new, service, served):
         raise CommandExecutionError(
             f"certificate {name}: {problem}; it is on disk, look at the journal of {service}"
         )
-    _util("staged.point", str(home / "current"), plan["old"])
+    try:
+        _util("staged.point", str(home / "current"), plan["old"])
+    except CommandExecutionError as err:
+        raise CommandExecutionError(f"certificate {name}: {problem}; {err}") from None
     if not plan["intact"]:
         _util("certificate_store.forget", str(home), plan["version"])
     again = _reload(service, served, _fingerprint(home / plan["old"]))
@@ -623,21 +617,33 @@ def _reload(service, served, fingerprint):
         done = False
     if not done:
         return f"{service} could not be reloaded"
-    deadline = time.monotonic() + SERVED_SECONDS
-    for one in served:
-        while (found := _looked_at(one, PROBE_SECONDS)).get("fingerprint") != fingerprint:
-            if time.monotonic() >= deadline:
-                return found.get("problem") or f"{_at(one)} still serves serial {found['serial']}"
-            time.sleep(POLL)
-    return None
+    patience = float(__opts__.get("certificate.served_seconds") or SERVED_SECONDS)
+    deadline = time.monotonic() + patience
+    while (stale := _stale(served, fingerprint)) and time.monotonic() < deadline:
+        time.sleep(POLL)
+    return next((f"{at} still {told}" for at, told in stale.items()), None)
 
 
-def _looked_at(one, timeout):
-    """Return the facts of what a socket serves, or ``{"problem"}``."""
-    try:
-        return probe(one["address"], one["port"], one["server_name"], timeout)
-    except CommandExecutionError as err:
-        return {"problem": str(err)}
+def _stale(served, fingerprint):
+    """Return the sockets that do not serve a certificate, with what they do."""
+    return {
+        _at(one): _said(found)
+        for one, found in zip(served, _looked_at(served, PROBE_SECONDS), strict=True)
+        if found.get("fingerprint") != fingerprint
+    }
+
+
+def _said(found):
+    """Return what a socket does, without its address in front."""
+    if "problem" in found:
+        return found["problem"].partition(" ")[2]
+    return f"serves serial {found['serial']}"
+
+
+def _looked_at(sockets, timeout):
+    """Return of each socket the facts of what it serves, or ``{"problem"}``."""
+    found = _util("tls_probe.all_served", sockets, timeout)
+    return [facts(one["pem"]) if "pem" in one else one for one in found]
 
 
 def _sockets(given):
@@ -645,7 +651,8 @@ def _sockets(given):
 
 
 def _at(one):
-    return f"{one['address']}:{one['port']}"
+    asked = f" ({one['server_name']})" if one["server_name"] else ""
+    return f"{one['address']}:{one['port']}{asked}"
 
 
 # -- what is about to end ------------------------------------------------------------------------
@@ -715,6 +722,12 @@ def _told(found, days):
 def _lock(who, needed=True):
     path = Path(__opts__.get("voice.state_dir") or STATE_DIR) / "certificate.lock"
     return __utils__["nodelock.hold"](who, path=str(path), needed=needed)
+
+
+def _attempt(name, *arguments):
+    """Call one of our utils for what the next run does if this one cannot."""
+    with contextlib.suppress(CommandExecutionError):
+        _util(name, *arguments)
 
 
 def _util(name, *arguments, **keywords):

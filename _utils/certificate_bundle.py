@@ -78,24 +78,21 @@ def verify(
     with warnings.catch_warnings():
         # It warns of serial numbers and dates that we refuse ourselves, or of old algorithms.
         warnings.simplefilter("ignore")
-        try:
-            certificates = _chain(chain)
-            leaf = certificates[0]
-            _check_pair(leaf, _key(key))
-            _check_leaf(leaf, now, minimum_days)
-            _check_usage(leaf, usage)
-            _check_names(leaf, list(dns_names or ()), list(addresses))
-            for one in certificates:
-                _check_strength(one)
-                _check_extensions(one)
-            _check_order(certificates)
-            for one in certificates[1:]:
-                _check_issuer(one, now)
-            _check_constraints(certificates)
-            _check_end(certificates, authority, self_signed, partial)
-            return _facts(leaf)
-        except UnsupportedAlgorithm:
-            raise ValueError("bundle uses an algorithm that is not supported; use RSA") from None
+        certificates = _chain(chain)
+        leaf = certificates[0]
+        _check_pair(leaf, _key(key))
+        _check_leaf(leaf, now, minimum_days)
+        _check_usage(leaf, usage)
+        _check_names(leaf, list(dns_names or ()), list(addresses))
+        for one in certificates:
+            _check_strength(one)
+            _check_extensions(one)
+        _check_order(certificates)
+        for one in certificates[1:]:
+            _check_issuer(one, now)
+        _check_constraints(certificates)
+        _check_end(certificates, authority, self_signed, partial)
+        return _facts(leaf)
 
 
 def facts(chain: str) -> dict:

@@ -126,7 +126,7 @@ def remove(home: str, names: list[str]) -> None:
 def forget(home: str, version: str) -> None:
     """Take back a version that did not go live, and the directory around it if it is empty."""
     with contextlib.suppress(OSError):
-        remove(home, [version])
+        remove(home, [f".{version}.staged", version])
     with contextlib.suppress(OSError):
         Path(home).rmdir()
 

@@ -232,15 +232,23 @@ def point(link: str, target: str) -> None:
     """
     path = Path(link)
     temporary = path.with_name(f".{path.name}.staged")
-    before = path.readlink() if path.is_symlink() else None
+    if path.exists() and not path.is_symlink():
+        raise StagedError(f"cannot switch {link}: no symlink; move it away and run again")
+    exchange = path.is_symlink()
     try:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(target)
-        temporary.replace(path)
-        sync_directory(path.parent)
+        # The old link is kept until the new one is synced: going back needs no room then.
+        _rename(temporary, path, RENAME_EXCHANGE if exchange else RENAME_NOREPLACE)
+        try:
+            sync_directory(path.parent)
+        except OSError:
+            _rename(path, temporary, RENAME_EXCHANGE if exchange else RENAME_NOREPLACE)
+            raise
+        temporary.unlink(missing_ok=True)
     except OSError as err:
         with contextlib.suppress(OSError):
-            _point_back(path, temporary, before)
+            temporary.unlink(missing_ok=True)
         raise StagedError(_line("cannot switch", link, err)) from None
 
 
@@ -284,17 +292,6 @@ def put_file(path: str, content: bytes | None, mode: int = 0o640) -> None:
     except OSError as err:
         raise StagedError(_line("cannot write", path, err)) from None
     write_file(path, content, mode)
-
-
-def _point_back(path: Path, temporary: Path, before: Path | None) -> None:
-    temporary.unlink(missing_ok=True)
-    if not path.is_symlink() or path.readlink() == before:
-        return
-    if before is None:
-        path.unlink()
-        return
-    temporary.symlink_to(before)
-    temporary.replace(path)
 
 
 def _owner(path: Path) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import socket
 import ssl
 
@@ -24,3 +25,19 @@ def served(host: str, port: int, server_name: str | None = None, timeout: float 
         reason = getattr(err, "reason", None) or getattr(err, "strerror", None) or "no handshake"
         raise OSError(f"{host}:{port} serves no certificate: {reason}") from None
     return ssl.DER_cert_to_PEM_cert(found or b"")
+
+
+def all_served(sockets: list[dict], timeout: float = 5.0) -> list[dict]:
+    """Look at many sockets at once; return ``{"pem"}`` or ``{"problem"}`` of each, in their order.
+
+    A socket is ``{"address", "port", "server_name"}``.
+    """
+
+    def looked_at(one: dict) -> dict:
+        try:
+            return {"pem": served(one["address"], one["port"], one["server_name"], timeout)}
+        except OSError as err:
+            return {"problem": str(err)}
+
+    with concurrent.futures.ThreadPoolExecutor(max_workers=16) as pool:
+        return list(pool.map(looked_at, sockets))

@@ -1,6 +1,7 @@
 """Bundles that must not be served, each with what is told of it."""
 
 import base64
+import datetime
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -53,6 +54,11 @@ def patched(certificate: x509.Certificate, old: bytes, new: bytes) -> str:
     """Change bytes of a certificate, whose signature is then wrong."""
     assert old in der(certificate)
     return wrapped(der(certificate).replace(old, new, 1))
+
+
+def utc(moment: datetime.datetime) -> bytes:
+    """A moment as certificates hold it."""
+    return b"\x17\x0d" + f"{moment:%y%m%d%H%M%SZ}".encode()
 
 
 def flipped(text: str) -> str:
@@ -171,6 +177,7 @@ TEXT = {
     "escaped line ends": Bad("chain has \\n written out", CHAIN.replace("\n", "\\n")),
     "JSON": Bad("key is PEM inside JSON", key='{"key": "' + KEY + '"}'),
     "JSON without PEM": Bad("key is not PEM but JSON", key='{"key": "none"}'),
+    "no proper beginning": Bad("chain has no line -----BEGIN …-----", "-----BEGINNING-----\nx\n"),
     "path": Bad("chain is not PEM but where it would be found", "/etc/ssl/chain.pem"),
     "PuTTY": Bad("key is not PEM but a PuTTY key", key="PuTTY-User-Key-File-3: x\n"),
     "DER": Bad("chain is not PEM but DER", str(der(LEAF))),
@@ -278,6 +285,9 @@ KEYS_AND_SIGNATURES = {
 
 LEAVES = {
     "expired": Bad("CN=sip expired 20", pem(leaf(begins=NOW - 9 * DAY, ends=NOW - DAY), CA)),
+    "ends before it begins": Bad("CN=sip ends before it begins", patched(
+        LEAF, utc(LEAF.not_valid_before_utc) + utc(LEAF.not_valid_after_utc),
+        utc(LEAF.not_valid_after_utc) + utc(LEAF.not_valid_before_utc)) + pem(CA)),
     "not yet valid": Bad("CN=sip is not valid before", pem(leaf(begins=NOW + DAY), CA)),
     "ends soon": Bad("in less than the 90 days", asked={"minimum_days": 90}),
     "CA first": Bad("CN=ca comes first but is a CA", pem(CA), pem(KEYS["ca"])),

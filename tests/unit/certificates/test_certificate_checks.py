@@ -2,6 +2,7 @@
 
 import ipaddress
 import string
+import sys
 
 import pytest
 from cryptography import x509
@@ -109,6 +110,12 @@ def test_facts_are_of_the_first_and_of_nothing_else():
         bundle.facts("x")
 
 
+@pytest.mark.parametrize("raw", [b"0\x03\x02\x01\x05", b"0", b"0\x85abcde", b"\x02\x01\x05"])
+def test_block_of_something_else_is_no_certificate(raw):
+    with pytest.raises(ValueError, match="certificate 1 of the chain is damaged"):
+        bundle.verify(wrapped(raw), GOOD["key"])
+
+
 def test_certificate_without_a_subject_is_told_by_its_serial():
     nameless = x509.CertificateBuilder(
         subject_name=x509.Name([]), issuer_name=LEAF.issuer, public_key=LEAF.public_key(),
@@ -120,8 +127,9 @@ def test_certificate_without_a_subject_is_told_by_its_serial():
 
 def test_minions_without_cryptography_are_told(monkeypatch):
     assert bundle.__virtual__() is True
-    monkeypatch.setattr(bundle, "HAS_CRYPTOGRAPHY", False)
-    assert bundle.__virtual__() == (False, "python3-cryptography is missing from this Python")
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    without = load("_utils/certificate_bundle.py").__virtual__()
+    assert without == (False, "python3-cryptography is missing from this Python")
 
 
 # -- whatever comes ------------------------------------------------------------------------------

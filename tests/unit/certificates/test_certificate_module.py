@@ -1,5 +1,8 @@
 """A bundle goes live as a whole, is kept as it should be, and never passes through an answer."""
 
+import errno
+import os
+
 import pytest
 from salt.exceptions import CommandExecutionError
 
@@ -268,3 +271,33 @@ def test_state_passes_on_what_it_is_given_and_no_traceback(shelf):
     assert failed["result"] is False
     assert failed["comment"] == "pillar certificates:other must hold chain and key"
     assert failed["changes"] == {}
+
+
+def test_old_one_that_cannot_be_taken_back_is_told(shelf, monkeypatch):
+    """The disk has filled up meanwhile; the next run finds what is served wrong."""
+    shelf.deploy()
+    shelf.services = {"web"}
+
+    def fails():
+        monkeypatch.setattr(os, "symlink", full)
+        return False
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    shelf.reload = fails
+    with pytest.raises(CommandExecutionError, match=r"reloaded; cannot switch .*: no space left"):
+        shelf.deploy(renewed(), service="web")
+
+
+def test_reload_that_salt_itself_fails_is_told_in_one_line(shelf):
+    shelf.services = {"web"}
+
+    def fails():
+        raise CommandExecutionError("Job for web.service failed.\nSee systemctl status")
+
+    shelf.reload = fails
+    with pytest.raises(CommandExecutionError) as caught:
+        shelf.deploy(service="web")
+    told = "web could not be reloaded; it is on disk, look at the journal of web"
+    assert str(caught.value) == f"certificate default: {told}"

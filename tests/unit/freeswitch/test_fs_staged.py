@@ -392,3 +392,50 @@ def test_small_file_stays_whose_it_was(staged, tmp_path):
     assert (path.stat().st_uid, path.stat().st_gid) == (12345, 23456)
     staged.write_file(str(tmp_path / "fresh"), b"new", 0o600)
     assert (tmp_path / "fresh").stat().st_uid == os.geteuid()
+
+
+# -- a symlink -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def link(tmp_path, staged):
+    """A link to ``old`` in a directory of its own."""
+    path = tmp_path / "links" / "current"
+    path.parent.mkdir()
+    staged.point(str(path), "old")
+    return path
+
+
+def alone(link):
+    return [entry.name for entry in link.parent.iterdir()] == ["current"]
+
+
+def test_link_names_the_new_target_and_leaves_nothing(link, staged):
+    assert link.readlink() == Path("old")
+    (link.parent / ".current.staged").symlink_to("of-a-crash")
+    staged.point(str(link), "new")
+    assert link.readlink() == Path("new")
+    assert alone(link)
+
+
+@pytest.mark.parametrize("call", ["symlink", "fsync"])
+def test_link_that_cannot_be_switched_durably_names_the_old_one(link, staged, monkeypatch, call):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(staged.StagedError, match=r"cannot switch .*/current: no space left"):
+        staged.point(str(link), "new")
+    assert link.readlink() == Path("old")
+    assert alone(link)
+    first = link.with_name("first")
+    with pytest.raises(staged.StagedError):
+        staged.point(str(first), "new")
+    assert alone(link)
+
+
+def test_link_is_never_made_of_a_directory(tmp_path, staged):
+    (tmp_path / "current").mkdir()
+    with pytest.raises(staged.StagedError, match="current: no symlink; move it away and run again"):
+        staged.point(str(tmp_path / "current"), "new")
+    assert (tmp_path / "current").is_dir()

@@ -37,7 +37,9 @@ def _socket(name, opened):
 
 
 def status(name):
-    return (Path(__opts__["root_dir"]) / name).exists()
+    if name.endswith(".socket"):
+        return (Path(__opts__["root_dir"]) / name).exists()
+    return _pid() is not None
 
 
 def start(name):
@@ -68,6 +70,15 @@ def stop(name):
             return True
         time.sleep(0.05)
     return False
+
+
+def reload(name):
+    _log("reload")
+    pid = _pid()
+    if pid is None or (Path(__opts__["root_dir"]) / "unreloadable").exists():
+        return False
+    os.kill(pid, signal.SIGHUP)
+    return True
 
 
 def restart(name):
