@@ -1390,7 +1390,8 @@ def _render(source, context):
 
 def _resolved(value, where):
     """Return what states hand over with the secrets it refers to, which only files may hold."""
-    secrets = __salt__["pillar.get"]("secret_values", {}, unmask=True)
+    given = __salt__["pillar.get"]("secret_values", {}, unmask=True)
+    secrets = _util("secret_seal.opened", given)
     return _util("secret_refs.resolve", value, secrets, where)
 
 

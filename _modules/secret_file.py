@@ -33,7 +33,8 @@ def managed(name, content, mode="0600", test=False):
 
         salt '*' secret_file.managed /etc/apt/auth.conf.d/example.conf '{secret: example}' test=True
     """
-    secrets = __salt__["pillar.get"]("secret_values", {}, unmask=True)
+    given = __salt__["pillar.get"]("secret_values", {}, unmask=True)
+    secrets = _util("secret_seal.opened", given)
     wanted = _util("secret_refs.resolve", content, secrets, name)
     if wanted is not None and not isinstance(wanted, str):
         raise CommandExecutionError(f"{name}: its secret is no text; refer to a field of it")

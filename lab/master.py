@@ -35,6 +35,7 @@ _CONFIG: dict[str, object] = {
             }
         },
         {"pillar_schema": {"path": f"{REPOSITORY}/pillar/schema"}},
+        {"secrets_sealed": {"plain": ["lab"]}},
     ],
     "reactor": [{"salt/minion/*/start": [f"{REPOSITORY}/reactor/minion_start.sls"]}],
     "log_level_logfile": "info",

@@ -9,9 +9,11 @@ from typing import Any
 from tests.support.loading import REPOSITORY, load
 
 secret_refs = load("_utils/secret_refs.py")
+secret_seal = load("_utils/secret_seal.py")
 UTILS = {
-    f"secret_refs.{name}": value
-    for name, value in vars(secret_refs).items()
+    f"{util.__name__}.{name}": value
+    for util in (secret_refs, secret_seal)
+    for name, value in vars(util).items()
     if callable(value) and not name.startswith("_")
 }
 
@@ -35,6 +37,7 @@ def master(
                 }
             },
             {"pillar_schema": {"path": str(REPOSITORY / "pillar" / "schema")}},
+            {"secrets_sealed": {"plain": list(dummies)}},
         ],
     }
 
