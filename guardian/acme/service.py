@@ -108,12 +108,12 @@ def _ordered(config: Config, wanted: Certificate, verify: Verify, why: str = "")
     stored = wanted.store.read()  # so that a store that is not there is told before the order
     kept = File(config.state / "unstored" / f"{wanted.name}.json")
     bundle, remark = kept.read(), "stored what an earlier run could not"
-    if bundle in (None, stored) or due(config, wanted, bundle, verify, ask=False):
+    fresh = bundle in (None, stored) or bool(due(config, wanted, bundle, verify, ask=False))
+    if bundle is None or fresh:
         bundle, remark = order.issue(config, wanted)
-        facts = _checked(config, wanted, bundle, verify)
+    facts = _checked(config, wanted, bundle, verify)
+    if fresh:
         kept.write(bundle)
-    else:
-        facts = _checked(config, wanted, bundle, verify)
     wanted.store.write(bundle)
     kept.path.unlink(missing_ok=True)
     comment = "; ".join(part for part in ("issued and stored", why, remark) if part)

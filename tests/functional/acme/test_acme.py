@@ -1,5 +1,6 @@
 """Certificates from a real ACME server, by the runner as the master loads it."""
 
+import contextlib
 import datetime
 import functools
 import http.server
@@ -15,7 +16,7 @@ import requests
 from cryptography import x509
 
 from guardian import lock
-from guardian.acme import config, order, service
+from guardian.acme import challenges, config, order, service
 from guardian.acme.stores import File
 from tests.support.acme import Master, pebble
 from tests.support.loading import load
@@ -186,7 +187,7 @@ def test_name_that_the_ca_does_not_issue(master):
     assert "the CA refuses: rejectedIdentifier: " in comment
 
 
-def test_ca_that_is_down_costs_nothing_and_little_time(master, tmp_path):
+def test_ca_that_is_down_costs_nothing_and_little_time(tmp_path, monkeypatch):
     with pebble(tmp_path / "ca") as ca:
         master = Master(tmp_path / "master", ca)
         master.run("issue", "default")
@@ -196,6 +197,18 @@ def test_ca_that_is_down_costs_nothing_and_little_time(master, tmp_path):
         assert "cannot be reached (ConnectionError)" in comment
         # What is not due needs no CA.
         assert master.run("renew")["default"]["comment"] == "acme default: in order"
+        ca.start()
+
+        @contextlib.contextmanager
+        def dies(self, proofs, deadline):
+            with published(self, proofs, deadline):
+                ca.stop()
+                yield
+
+        published = challenges.Standalone.published
+        with monkeypatch.context() as patched:
+            patched.setattr(challenges.Standalone, "published", dies)
+            assert "cannot be reached" in master.run("issue", "default")["default"]["comment"]
         ca.start()
         assert master.file.read_bytes() == before
         # It has forgotten us, as a new one would have; the account is made again.
