@@ -60,8 +60,9 @@ def faults(pillar, directory):
         problems.append((("node",), "node: missing; is fleet_node among the ext_pillars?"))
     own = {key: pillar[key] for key in schemas if key in pillar}
     problems += _misplaced(own, schemas) + _unresolved(own) + _malformed(own, schemas, whole)
-    # A key may hold a newline.
-    return [(where, CONTROL.sub("?", sentence)) for where, sentence in problems]
+    # A key may hold a newline; of keys that are missing each tells of all.
+    cleaned = [(where, CONTROL.sub("?", sentence)) for where, sentence in problems]
+    return list(dict.fromkeys(cleaned))
 
 
 # -- secrets -------------------------------------------------------------------------------------
@@ -166,11 +167,15 @@ def _sentences(path, error, references):
         told = {name: f"unknown key{_suggest(name, known) or wanted}" for name in strange}
         return [((name,), (name,), sentence) for name, sentence in told.items()]
     if error.validator == "required":
-        missing = next(name for name in error.validator_value if name not in error.instance)
-        absent = references.get(":".join((*path, missing)))
-        why = f"optional secret {absent} does not exist" if absent else "set it"
-        return [((), (missing,), f"missing; {why}")]
+        missing = [name for name in error.validator_value if name not in error.instance]
+        return [
+            ((), (name,), _missing(references.get(":".join((*path, name))))) for name in missing
+        ]
     return [((), (), _rule(error))]
+
+
+def _missing(absent):
+    return f"missing; {f'optional secret {absent} does not exist' if absent else 'set it'}"
 
 
 def _rule(error):
