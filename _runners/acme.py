@@ -7,11 +7,22 @@ what is stored as it was.
 
 from __future__ import annotations
 
-from guardian import rotation
-from guardian.acme import config, service
-from guardian.errors import GuardianError
-from guardian.fleet import pillar
-from guardian.secrets import broker
+try:
+    from guardian import rotation
+    from guardian.acme import config, service
+    from guardian.errors import GuardianError
+    from guardian.fleet import pillar
+    from guardian.secrets import broker
+
+    HAS_ACME = True
+except ImportError:
+    HAS_ACME = False
+
+
+def __virtual__():  # noqa: N807
+    if HAS_ACME:
+        return True
+    return False, "acme or boto3 is missing from the master's Python"
 
 
 def issue(name):

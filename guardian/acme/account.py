@@ -1,8 +1,6 @@
 """Our account at a CA: a key that is made once, and a connection that signs with it."""
 
 import logging
-import os
-import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from guardian.acme.bundle import AcmeError
 from guardian.acme.config import Config
-from guardian.acme.stores import write_private
+from guardian.acme.stores import read_private, write_private
 
 _ANSWER = 20  # seconds for one answer of the CA
 _TEMPORARY = ("badNonce", "serverInternal")
@@ -99,15 +97,11 @@ def _is_temporary(error: BaseException) -> bool:
 
 def _key(config: Config) -> ec.EllipticCurvePrivateKey:
     path = key_path(config)
-    try:
-        with path.open("rb") as file:
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                raise AcmeError(f"{path}: the account's key may be read by others; chmod 600 it")
-            found = serialization.load_pem_private_key(file.read(), password=None)
-    except FileNotFoundError:
+    text = read_private(path)
+    if text is None:
         return _made(path)
-    except OSError as err:
-        raise AcmeError(f"{path}: {err.strerror}") from None
+    try:
+        found = serialization.load_pem_private_key(text.encode(), password=None)
     except (ValueError, TypeError):
         found = None
     if not isinstance(found, ec.EllipticCurvePrivateKey):
@@ -128,7 +122,7 @@ def _made(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def _hmac(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        raise AcmeError(f"{path}: the binding's key cannot be read") from None
+    text = read_private(path)
+    if text is None:
+        raise AcmeError(f"{path}: the key that binds our account is not there")
+    return text.strip()

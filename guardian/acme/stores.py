@@ -103,23 +103,27 @@ class File:
     path: Path
 
     def read(self) -> Bundle | None:
-        try:
-            with self.path.open() as file:
-                if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                    raise AcmeError(f"{self.path} may be read by others; chmod 600 it")
-                return from_json(file.read())
-        except FileNotFoundError:
-            return None
-        except UnicodeDecodeError:
-            return None
-        except OSError as err:
-            raise AcmeError(f"{self.path}: {err.strerror}") from None
+        text = read_private(self.path)
+        return None if text is None else from_json(text)
 
     def write(self, bundle: Bundle) -> None:
         write_private(self.path, bundle.to_json())
 
     def sources(self) -> list[str]:
         return [f"file:{self.path}"]
+
+
+def read_private(path: Path) -> str | None:
+    """Return a file's text, None when there is none; AcmeError when others may read it too."""
+    try:
+        with path.open(errors="replace") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                raise AcmeError(f"{path} may be read by others; chmod 600 it")
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as err:
+        raise AcmeError(f"{path}: {err.strerror}") from None
 
 
 def write_private(path: Path, text: str) -> None:

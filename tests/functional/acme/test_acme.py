@@ -156,8 +156,11 @@ def test_ca_that_binds_accounts(tmp_path):
     with pebble(tmp_path / "ca", binding={"kid-1": key}) as ca:
         master = Master(tmp_path / "master", ca)
         assert "set binding" in master.run("issue", "default")["default"]["comment"]
-        (tmp_path / "hmac").write_text(f"{key}\n")
         master.acme["binding"] = {"kid": "kid-1", "hmac": str(tmp_path / "hmac")}
+        assert "is not there" in master.run("issue", "default")["default"]["comment"]
+        (tmp_path / "hmac").write_text(f"{key}\n")
+        assert "chmod 600" in master.run("issue", "default")["default"]["comment"]
+        (tmp_path / "hmac").chmod(0o600)
         assert master.run("issue", "default")["default"]["result"] is True
 
 
