@@ -134,7 +134,7 @@ class Route53:
 
 
 def _longest(zones: dict[str, str], record: str) -> str:
-    holding = [name for name in zones if record.endswith(f".{name}")]
+    holding = [name for name in zones if f".{record}".endswith(f".{name}")]
     if not holding:
         raise AcmeError(f"Route 53 has no public zone that holds {record.rstrip('.')}")
     return zones[max(holding, key=len)]
@@ -150,7 +150,7 @@ def _changed(
     """
     for _ in range(10):
         found = _record(call, zone, name)
-        values = {one["Value"] for one in found["ResourceRecords"]} if found else set()
+        values = {one["Value"] for one in (found or {}).get("ResourceRecords", [])}
         after = (values | add) - remove
         if after == values:
             return ""
@@ -168,7 +168,10 @@ def _changed(
             if err.reason not in ("InvalidChangeBatch", "PriorRequestNotComplete"):
                 raise
         time.sleep(0.2)
-    raise AcmeError(f"Route 53, {name.rstrip('.')}: somebody else changes it all the time")
+    raise AcmeError(
+        f"Route 53 takes no TXT record {name.rstrip('.')}: there is a CNAME, or somebody else"
+        " changes it all the time"
+    )
 
 
 def _record(call: Cloud, zone: str, name: str) -> dict[str, Any] | None:

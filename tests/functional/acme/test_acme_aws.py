@@ -109,6 +109,24 @@ def test_change_of_another_between_reading_and_writing_is_not_lost():
     assert values == [{"Value": '"ours"'}, {"Value": '"theirs"'}]
 
 
+def test_record_that_cannot_be_is_not_tried_for_ever(monkeypatch):
+    monkeypatch.setattr(challenges.time, "sleep", lambda seconds: None)
+
+    def call(operation, **arguments):
+        if operation == "list_resource_record_sets":
+            return {"ResourceRecordSets": []}
+        raise CloudError("Route 53: refused", "InvalidChangeBatch")
+
+    with pytest.raises(challenges.AcmeError, match="there is a CNAME, or somebody else"):
+        challenges._changed(call, "Z1", "_acme-challenge.pbx.example.net.", add={'"ours"'})
+
+
+def test_zone_of_its_own_for_proofs():
+    zones = {"example.net.": "Z1", "_acme-challenge.pbx.example.net.": "Z2"}
+    assert challenges._longest(zones, "_acme-challenge.pbx.example.net.") == "Z2"
+    assert challenges._longest(zones, "_acme-challenge.sip.example.net.") == "Z1"
+
+
 def test_zone_that_is_named(by_dns, cloud, zones):
     by_dns.wanted["challenge"] = {"route53": {"zone": zones["example.net"]}}
     assert by_dns.run("issue", "default")["default"]["result"] is True
