@@ -49,6 +49,14 @@ def entry(
     return _of_fleet(who, place, stacks).entry
 
 
+def fleet(
+    workspace: str, pillar_roots: Iterable[str | Path], source: dict[str, Any] | None
+) -> dict[str, dict[str, Any]]:
+    """Return a workspace's nodes by host name, for who has no minion id; see `entry`."""
+    stacks = outputs.published(source, workspace) if source else {}
+    return _Tree(tuple(map(Path, pillar_roots))).fleet(workspace, stacks)
+
+
 def _identified(minion_id: str, roots: Iterable[str | Path]) -> tuple[node.Node, "_Tree"]:
     """Take an id apart, and refuse what no node of any workspace can be called."""
     who = node.parse(minion_id)

@@ -3,8 +3,12 @@
 {% set ports = [9001, 9002] %}
 fsx:
   ports: {{ ports }}
+  credentials:
+    core-api-token: {secret: core-api-token}
 freeswitch:
   esl_password: {secret: esl-password}
+  esl_users:
+    monitor: {password: {secret: esl-monitor-password}, commands: [status, show, sofia]}
   max_sessions: 500
   dialplan:
     public:

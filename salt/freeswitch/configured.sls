@@ -7,6 +7,9 @@
 {%- set directories = salt["certificate.directories"](context.tls_directory, "sofia") %}
 {#- What others see: as the fleet says, else as EC2 tells the instance itself. -#}
 {%- set public = grains.get("ec2", {}).get("public_ip", pillar["node"].address) %}
+{%- for name, on in pillar.get("features", {}) | dictsort %}
+{%- do context.variables.setdefault("feature_" ~ (name | replace("-", "_")), on) %}
+{%- endfor %}
 {%- do context.update({
   "node": pillar["node"],
   "fleet": pillar["fleet"],

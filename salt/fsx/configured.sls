@@ -3,6 +3,34 @@
 include:
   - fsx.installed
 
+# Workers read these at each call, so that a change needs no new start.
+Worker settings present:
+  file.serialize:
+    - name: /etc/fsx/settings.json
+    - dataset: {{ {"services": pillar.get("services", {}), "features": pillar.get("features", {})} | tojson }}
+    - serializer: json
+    - makedirs: true
+    - mode: "0644"
+
+# Who may enter it decides who may read what is in it.
+Worker credentials kept to workers:
+  file.directory:
+    - name: /etc/fsx/credentials
+    - group: fsx
+    - mode: "0750"
+    - require:
+      - user: Worker user present
+{%- for name, reference in fsx.credentials | dictsort %}
+
+Worker credential {{ name }} present:
+  secret_file.managed:
+    - name: /etc/fsx/credentials/{{ name }}
+    - content: {{ reference | tojson }}
+    - mode: "0644"
+    - require:
+      - file: Worker credentials kept to workers
+{%- endfor %}
+
 Worker unit present:
   file.managed:
     - name: /etc/systemd/system/fsx-worker@.service

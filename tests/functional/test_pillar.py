@@ -90,8 +90,10 @@ def with_stacks(directory: Path, sources: list[str]) -> Compiler:
     """Return a compiler of this tree in which stacks make nodes of the lab as well."""
     tree = directory / "pillar"
     shutil.copytree(REPOSITORY / "pillar", tree, ignore=shutil.ignore_patterns("schema"))
-    with (tree / "workspaces/lab-local.sls").open("a") as file:
-        file.write(f"from_stacks: {{fleet: {json.dumps(sources)}}}\n")
+    file = tree / "workspaces/lab-local.sls"
+    held = yaml.safe_load(file.read_text())
+    held["from_stacks"]["fleet"] = sources
+    file.write_text(yaml.safe_dump(held))
     return Compiler(directory, tree)
 
 

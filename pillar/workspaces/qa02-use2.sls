@@ -1,0 +1,3 @@
+# Load tests, Ohio. Stacks make the nodes.
+from_stacks:
+  fleet: [rt-sip:nodes, rt-pbx:nodes, fsx8:nodes]
