@@ -1887,7 +1887,8 @@ def _render(source, context):
 
 def _resolved(value, where):
     """Return what states hand over with the secrets it refers to, which only files may hold."""
-    secrets = __salt__["pillar.get"]("secret_values", {}, unmask=True)
+    given = __salt__["pillar.get"]("secret_values", {}, unmask=True)
+    secrets = _util("secret_seal.opened", given)
     return _util("secret_refs.resolve", value, secrets, where)
 
 
@@ -1918,12 +1919,27 @@ def _local_driver(context):
 
 def _tables(context):
     """Return the files of the tree that are tables."""
-    rows = _util("opensips_rows.rows", context)
+    planned = _planned_certificates(context)
+    # No function of this module: called by a util, it would have no utils itself.
+    rows = _util(
+        "opensips_rows.rows", context, lambda path: planned.get(path) or Path(path).read_bytes()
+    )
     release = context.get("release", (3, 4))
     elsewhere = _util("opensips_rows.filled_elsewhere", context)
     driver = context.get("local_driver")
     made = _util("opensips_tables.files", rows, release, elsewhere, driver=driver)
     return _with_extra(made)
+
+
+def _planned_certificates(context):
+    """Return {path: content} of certificates not deployed yet, as test mode finds them."""
+    return {
+        f"{directory}/{file}": bundle[column].encode()
+        for name, directory in (context.get("certificates") or {}).items()
+        if not Path(directory).exists()
+        for bundle in [_bundle(name)]
+        for file, column in (("chain.pem", "certificate"), ("key.pem", "private_key"))
+    }
 
 
 def _tree(path=None):

@@ -16,11 +16,15 @@ SILENT = 0
 class Answerer:
     """Answers INVITE with `status` (`SILENT`: not at all), everything else with 200."""
 
+    transport = "UDP"
+
     def __init__(self, port: int, status: int = 200, address: str = "127.0.0.1") -> None:
         self.status, self.address = status, address
         self.options = 200  # the answer to a ping
         self.sdp = b""  # what an accepted INVITE is answered with
         self.requests: list[sip.Message] = []
+        self.answers: list[sip.Message] = []  # to what it asked itself
+        self._asked = 100  # its last CSeq
         self.heard = threading.Condition()
         self._caller: tuple[str, int] = ("", 0)  # who asked last
         self.port = port
@@ -50,13 +54,17 @@ class Answerer:
                 return
             request = sip.parse(data)
             if not request.is_request:
+                self._note(self.answers, request)
                 continue
             self._caller = source
-            with self.heard:
-                self.requests.append(request)
-                self.heard.notify_all()
+            self._note(self.requests, request)
             for response in self._responses(request):
                 self._socket.sendto(response.build(), source)
+
+    def _note(self, among: list[sip.Message], message: sip.Message) -> None:
+        with self.heard:
+            among.append(message)
+            self.heard.notify_all()
 
     def _responses(self, request: sip.Message) -> list[sip.Message]:
         if request.method == "ACK":
@@ -80,6 +88,45 @@ class Answerer:
         request = self.wait_for("INVITE")
         final = sip.respond(request, status, "As Told", to_tag=f"tag{self.port}")
         self._socket.sendto(final.build(), self._caller)
+
+    def ask(self, call_id: str, method: str) -> sip.Message:
+        """Send a request within a call that it has, the way the call came; returned as sent."""
+        invite = next(r for r in self.requests if r.call_id == call_id and not r.to_tag)
+        self._asked += 1
+        request = sip.Message(method=method, uri=str(sip.Uri.parse(invite.get("Contact"))))
+        sent_by = f"{self.address}:{self.port};rport;branch={sip.new_branch()}"
+        request.add("Via", f"SIP/2.0/{self.transport} {sent_by}")
+        request.add("Max-Forwards", "70")
+        request.add("From", f"{invite.get('To')};tag=tag{self.port}")
+        request.add("To", invite.get("From"))
+        request.add("Call-ID", call_id)
+        request.add("CSeq", f"{self._asked} {method}")
+        request.add("Contact", self.contact)
+        for route in invite.get_all("Record-Route"):
+            request.add("Route", route)
+        self._send(request)
+        return request
+
+    def _send(self, request: sip.Message) -> None:
+        self._socket.sendto(request.build(), self._caller)
+
+    def answered(self, request: sip.Message, seconds: float = 5.0) -> int:
+        """The status of the final answer to what it asked, 0 for silence."""
+
+        def final() -> int:
+            return next(
+                (
+                    answer.status
+                    for answer in self.answers
+                    if (answer.call_id, answer.cseq) == (request.call_id, request.cseq)
+                    and answer.status >= 200
+                ),
+                0,
+            )
+
+        with self.heard:
+            self.heard.wait_for(lambda: final() > 0, seconds)
+        return final()
 
     def methods(self) -> list[str]:
         """What came, without the proxy's own pings."""

@@ -700,7 +700,7 @@ def templates(node):
     source.mkdir()
     for name, text in TEMPLATES.items():
         (source / name).write_text(text)
-    node.utils["opensips_rows.rows"] = lambda context: {
+    node.utils["opensips_rows.rows"] = lambda context, read: {
         "dispatcher": [{"setid": 1, "destination": uri} for uri in context["wanted"]]
     }
     return str(source)
