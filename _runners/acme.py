@@ -70,8 +70,8 @@ def status():
     return _answer(lambda wanted: service.status(wanted, _verify))
 
 
-def _verify(chain, key, names, roots):
-    return __utils__["certificate_bundle.verify"](chain, key, names, authority=roots)
+def _verify(chain, key, names, authority):
+    return __utils__["certificate_bundle.verify"](chain, key, names, authority=authority)
 
 
 def _answer(work):

@@ -67,7 +67,7 @@ class Config:
     state: Path
     contact: tuple[str, ...] = ()
     ca: str = ""  # a file: what the CA's own web server is proven by; empty for what the system has
-    roots: str = ""  # PEM, or "system": what chains must end with; empty for anything
+    authority: str = ""  # PEM, or "system": what chains must end with; empty for anything
     binding: Binding | None = None
     timeout: float = 300.0
     certificates: dict[str, Certificate] = field(default_factory=dict)
@@ -84,7 +84,16 @@ def parse(value: object) -> Config:
     if value is None:
         raise AcmeError("acme: the master's configuration does not have it; see docs")
     top = _Entry("acme", value)
-    known = ("directory", "terms_agreed", "contact", "state", "ca", "roots", "binding", "timeout")
+    known = (
+        "directory",
+        "terms_agreed",
+        "contact",
+        "state",
+        "ca",
+        "authority",
+        "binding",
+        "timeout",
+    )
     top.only(*known, "certificates")
     if top.get("terms_agreed", bool, False) is not True:
         top.fail("terms_agreed", "must be true, once somebody has read the CA's terms")
@@ -96,7 +105,7 @@ def parse(value: object) -> Config:
         state=top.path("state"),
         contact=tuple(f"mailto:{one}" for one in top.strings("contact", r"[^@\s,]+@[^@\s,]+")),
         ca=str(top.path("ca")) if top.has("ca") else "",
-        roots=_roots(top),
+        authority=_authority(top),
         binding=_binding(top.below("binding")) if top.has("binding") else None,
         timeout=_seconds(top),
         certificates={
@@ -176,13 +185,13 @@ def _binding(entry: "_Entry") -> Binding:
     return Binding(entry.need("kid", str), entry.path("hmac"))
 
 
-def _roots(top: "_Entry") -> str:
-    if not top.has("roots") or top.need("roots", str) == "system":
-        return str(top.get("roots", str, ""))
+def _authority(top: "_Entry") -> str:
+    if not top.has("authority") or top.need("authority", str) == "system":
+        return str(top.get("authority", str, ""))
     try:
-        return top.path("roots").read_text()
+        return top.path("authority").read_text()
     except (OSError, UnicodeDecodeError):
-        return top.fail("roots", "must be `system` or a readable file of PEM certificates")
+        return top.fail("authority", "must be `system` or a readable file of PEM certificates")
 
 
 def _seconds(top: "_Entry") -> float:

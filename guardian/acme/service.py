@@ -122,7 +122,7 @@ def _ordered(config: Config, wanted: Certificate, verify: Verify, why: str = "")
 
 def _checked(config: Config, wanted: Certificate, bundle: Bundle, verify: Verify) -> dict[str, Any]:
     try:
-        facts = verify(bundle.chain, bundle.key, wanted.names, config.roots or None)
+        facts = verify(bundle.chain, bundle.key, wanted.names, config.authority or None)
     except ValueError as err:
         raise AcmeError(str(err)) from None
     spare = set(facts["names"]) - set(wanted.names)

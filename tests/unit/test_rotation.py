@@ -4,16 +4,18 @@ import copy
 import itertools
 import json
 import random
+import re
 from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from moto.events.models import EventPattern
 
 from guardian import rotation, sqs
 from guardian.errors import GuardianError
 from tests.support.aws import ACCOUNT, REGION, running
-from tests.support.loading import load
+from tests.support.loading import REPOSITORY, load
 
 engine = load("_engines/secret_rotation.py", __opts__={})
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:voice/certificates/default-AbC123"
@@ -308,3 +310,40 @@ def test_queue_that_cannot_be_read_is_tried_again(aws, queue, monkeypatch, caplo
 def test_engine_without_a_broker_says_so():
     with pytest.raises(ValueError, match="ext_pillar has no aws_secrets"):
         engine.start(queue_url="q", region=REGION, account=ACCOUNT)
+
+
+# -- the rules that the docs give for EventBridge ------------------------------------------------
+
+DOCS = (REPOSITORY / "docs" / "certificates.md").read_text()
+RULES = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", DOCS, re.DOTALL)]
+
+
+def matched(told):
+    """How many of the rules send an event to the queue."""
+    return sum(EventPattern.load(json.dumps(rule)).matches_event(told) for rule in RULES)
+
+
+@pytest.mark.parametrize(
+    "told", [parameter("/voice/x"), label(), certificate(), call("PutSecretValue", PUT), rotated()]
+)
+def test_rules_of_the_docs_send_what_the_engine_understands(told):
+    assert rotation.changed(json.dumps(told), ACCOUNT, REGION)
+    assert matched(told) == 1
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        certificate("ACM Certificate Approaching Expiration"),
+        call("GetSecretValue", PUT),
+        rotated("RotationStarted"),
+        event("aws.ssm", "EC2 Command Status-change Notification", {}),
+    ],
+)
+def test_rules_of_the_docs_send_nothing_else(told):
+    assert matched(told) == 0
+
+
+def test_rules_of_the_docs_name_every_call_that_changes_a_secret():
+    (names,) = [set(rule["detail"]["eventName"]) for rule in RULES if "detail" in rule]
+    assert names == {*rotation._CHANGES, "RotationSucceeded"}

@@ -24,8 +24,8 @@ from tests.support.loading import load
 bundles = load("_utils/certificate_bundle.py")
 
 
-def verify(chain, key, names, roots):
-    return bundles.verify(chain, key, names, authority=roots)
+def verify(chain, key, names, authority):
+    return bundles.verify(chain, key, names, authority=authority)
 
 
 def leaf(stored):
@@ -37,7 +37,7 @@ def mode(path):
 
 
 def test_first_certificate_is_issued_and_stored_for_its_owner_alone(master, ca):
-    master.acme["roots"] = str(master.root / "roots.pem")
+    master.acme["authority"] = str(master.root / "roots.pem")
     (master.root / "roots.pem").write_text(ca.authority())
     told = master.run("issue", "default")["default"]
     assert told["result"] is True
@@ -131,13 +131,13 @@ def test_chain_that_is_preferred_is_taken(master, tmp_path):
         root = x509.load_pem_x509_certificate(ca.authority(1).encode())
         (name,) = root.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
         (tmp_path / "roots.pem").write_text(ca.authority(1))
-        master.acme["roots"] = str(tmp_path / "roots.pem")
+        master.acme["authority"] = str(tmp_path / "roots.pem")
         refused = master.run("issue", "default")["default"]
         assert refused["result"] is False
         master.wanted["preferred_chain"] = name.value
         assert master.run("issue", "default")["default"]["result"] is True
         master.wanted["preferred_chain"] = "Nobody"
-        del master.acme["roots"]
+        del master.acme["authority"]
         assert "no chain ends at 'Nobody'" in master.run("issue", "default")["default"]["comment"]
 
 

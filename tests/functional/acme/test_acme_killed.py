@@ -15,8 +15,8 @@ FORK = multiprocessing.get_context("fork")
 NAMES = ["pbx.example.net"]
 
 
-def verify(chain, key, names, roots):
-    return bundles.verify(chain, key, names, authority=roots)
+def verify(chain, key, names, authority):
+    return bundles.verify(chain, key, names, authority=authority)
 
 
 def renewed(wanted):

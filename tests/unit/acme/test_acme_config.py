@@ -76,7 +76,7 @@ D = "certificates:default"
         ("state", "/var/../etc", "acme:state: must be an absolute path without .."),
         ("timeout", 5, "acme:timeout: is between 10 and 3600 seconds"),
         ("timeout", "300", "acme:timeout: must be a whole number"),
-        ("roots", "/nowhere/roots.pem", "acme:roots: must be `system` or a readable file"),
+        ("authority", "/nowhere/roots.pem", "acme:authority: must be `system` or a readable file"),
         ("binding", {"kid": "k"}, "acme:binding:hmac: is missing"),
         ("certificates", GONE, "acme:certificates: is missing"),
         ("certificates", ["default"], "acme:certificates: must be a mapping"),
