@@ -50,7 +50,12 @@ class Rotating(Region):
         with contextlib.suppress(SaltException):  # the master begins
             client = salt.client.LocalClient(str(self.root / "etc" / "master"))
             told = client.cmd(minions, "pillar.raw", ["secret_values"], tgt_type="list", timeout=10)
-        return {minion[:6]: value.get("esl-password") for minion, value in told.items() if value}
+        # One that does not answer has a text, or False, in its place.
+        return {
+            minion[:6]: value.get("esl-password")
+            for minion, value in told.items()
+            if isinstance(value, dict)
+        }
 
 
 @pytest.fixture
@@ -112,13 +117,13 @@ def test_only_the_nodes_concerned_take_a_new_value(region, aws, queue):
     changed = {**forged, "region": AWS_REGION, "detail": {"name": NAME.format("pbx")}}
     for event in (forged, changed):
         aws.client("sqs", AWS_REGION).send_message(QueueUrl=queue, MessageBody=json.dumps(event))
-    until(lambda: region.held()["pbx-01"] == "second-of-pbx", "the second pillar", 30)
+    until(lambda: region.held().get("pbx-01") == "second-of-pbx", "the second pillar", 30)
     # A pillar compiled for the other would hold what nobody announced only after its TTL, so what
     # was asked of AWS and published says whether one was.
     log = (region.root / "master.log").read_text()
     published = [line for line in log.splitlines() if "saltutil.refresh_pillar" in line]
     assert len(published) == 1
-    assert region.held()["sip-01"] == "of-sip"
+    assert until(lambda: region.held().get("sip-01"), "the other's pillar", 30) == "of-sip"
     assert aws.calls()["ssm:GetParameters"] == 1
     assert f"parameter:{NAME.format('pbx')} changed; refreshed pbx-01.dev01-use2" in log
     assert "is none of ours; it stays" in log
