@@ -103,7 +103,7 @@ def asked_at_once(running: Master, minions: list[str]) -> list[Answer]:
     ]
     for process in processes:
         process.start()
-    return list(collected(done, len(minions), processes))
+    return collected(done, len(minions), processes)
 
 
 def _minions(running: Master, number: int, minions: list[str], known: Any, done: Any) -> None:

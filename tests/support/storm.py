@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import queue
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +49,7 @@ SECRETS = {
         "opensips:database:remote:password": "database-password",
     },
 }
+SENSITIVE = {"database-password": ("databases", "password")}  # an output of a stack
 SHARED = {
     "certificates:default:key": ("certificate-key", "rt.certificate.default.key"),
     "certificates:default:chain": ("certificate-chain", "rt.certificate.default.chain"),
@@ -92,6 +92,7 @@ class World:
         ]
         self._tree("with", secret=True)
         self._tree("without", secret=False)
+        self._grants()
         self._schema()
         self.parameters = self._parameters()
         self.trees = {workspace: self._outputs(workspace) for workspace in WORKSPACES}
@@ -104,7 +105,7 @@ class World:
 
     def pages(self) -> int:
         """Pages of ten that a reading by path takes: each workspace's outputs, each role's path."""
-        ours = [len(set(names.values())) for names in SECRETS.values()] * len(WORKSPACES)
+        ours = [len(names) for names in SECRETS.values()] * len(WORKSPACES)
         return sum(math.floor(count / 10) + 1 for count in [*self.trees.values(), *ours])
 
     # how it is compiled
@@ -121,7 +122,7 @@ class World:
         ]  # fmt: skip
         if kind == "ours":
             broker = {"cache": self.cache, "ttl": 600, "stale": 900, "rate": 30}
-            grants = str(REPOSITORY / "pillar" / "grants.yaml")
+            grants = str(self.directory / "grants.yaml")
             tree, chain = "with", [
                 {"stack_outputs": {"parameters": PREFIX, "region": REGION, **broker}},
                 {"fleet_node": True},
@@ -176,7 +177,7 @@ class World:
             for path, one in SECRETS[role].items():
                 _put(held, path, {"secret": one} if secret else _value(one))
             if secret:
-                held["secrets"] = {one: {"parameter": _path(one)} for one in SECRETS[role].values()}
+                held["secrets"] = {one: _declared(one) for one in SECRETS[role].values()}
             files[role] = held
             top[f"{role}-*"] = [role]
         files["top"] = {"base": top}
@@ -184,6 +185,17 @@ class World:
         (root / "fleet.yaml").write_text(yaml.safe_dump(_catalogue()))
         for file, content in files.items():
             (root / f"{file}.sls").write_text(yaml.safe_dump(content))
+
+    def _grants(self) -> None:
+        """The repository's, and one for what a stack keeps to itself."""
+        grants = yaml.safe_load((REPOSITORY / "pillar" / "grants.yaml").read_bytes())
+        grants.append(
+            {
+                "names": [f"parameter:{PREFIX}-sensitive/{{workspace}}/databases/*"],
+                "roles": ["sip"],
+            }
+        )
+        (self.directory / "grants.yaml").write_text(yaml.safe_dump(grants))
 
     def _schema(self) -> None:
         for name, marked in (("schema", True), ("schema-without", False)):
@@ -200,7 +212,8 @@ class World:
             for role, secrets in SECRETS.items()
             for one in secrets.values()
         }
-        self.aws.parameters({name: _value(name) for name in names})
+        sensitive = {name for name in names if name.startswith(f"{PREFIX}-sensitive/")}
+        self.aws.parameters({name: _value(name) for name in names - sensitive})
         return names
 
     def _outputs(self, workspace: str) -> int:
@@ -227,6 +240,8 @@ class World:
             outputs |= {f"subnet_{zone}": Output(f"subnet-0{zone}") for zone in "abc"}
             store.publish(stack, outputs)
             directory.publish(stack, outputs)
+        for name, (stack, output) in SENSITIVE.items():
+            store.publish(stack, {output: Output(_value(name), sensitive=True)})
         return len(store.tree(f"{PREFIX}/{workspace}"))
 
 
@@ -240,7 +255,13 @@ def _catalogue() -> dict[str, Any]:
 
 
 def _path(name: str) -> str:
+    if name in SENSITIVE:
+        return f"{PREFIX}-sensitive/{{workspace}}/{'/'.join(SENSITIVE[name])}"
     return f"/voice/{{workspace}}/{{role}}/{name}"
+
+
+def _declared(name: str) -> dict[str, Any]:
+    return {"parameter": _path(name), **({"json": True} if name in SENSITIVE else {})}
 
 
 def _value(source: str) -> str:
@@ -302,19 +323,24 @@ def compile_all(world: World, kinds: list[str], workers: int) -> list[Compiled]:
     for process in processes:
         process.start()
     start.set()
-    return list(collected(done, len(order) * len(kinds), processes))
+    return collected(done, len(order) * len(kinds), processes)
 
 
-def collected(done: Any, count: int, processes: list[Any]) -> Iterator[Any]:
+def collected(done: Any, count: int, processes: list[Any]) -> list[Any]:
     """What processes put in a queue, until it is so many; an error if one of them dies."""
-    while count:
-        try:
-            yield done.get(timeout=1)
-            count -= 1
-        except queue.Empty:
-            assert not any(process.exitcode for process in processes), "a worker died"
-    for process in processes:
-        process.join()
+    found: list[Any] = []
+    try:
+        while len(found) < count:
+            try:
+                found.append(done.get(timeout=1))
+            except queue.Empty:
+                assert not any(process.exitcode for process in processes), "a worker died"
+    finally:
+        for process in processes:
+            if len(found) < count:
+                process.kill()  # it would wait for ever to be read
+            process.join()
+    return found
 
 
 def _work(world: World, kinds: list[str], start: Any, wanted: Any, done: Any) -> None:

@@ -3,15 +3,19 @@
 The thousand, the times and the real master are in tests/bench/secrets_storm.py.
 """
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import salt.pillar
 
 from tests.support import storm
 from tests.support.aws import Aws
 
 MINIONS = 100
+
+pytestmark = pytest.mark.timeout(300)  # ten seconds on two idle cores
 
 
 @pytest.fixture
@@ -30,3 +34,23 @@ def test_a_hundred_minions_at_once_cost_few_calls_and_none_fails(world: storm.Wo
     assert answered.total() <= world.distinct() / 10 + world.pages()
     assert set(answered) <= {"ssm:GetParameters", "ssm:GetParametersByPath"}
     assert len(log) <= 2 * answered.total() + 5, "what is throttled is asked again, but not in vain"
+
+
+def test_a_sensitive_output_reaches_its_role_as_a_secret_and_stands_nowhere_else(
+    tmp_path: Path, aws: Aws, memory: Path
+) -> None:
+    world = storm.World(tmp_path, aws, 20, str(memory / "secrets"))
+    found = {
+        role: salt.pillar.Pillar(
+            world.options("ours"), {}, f"{role}-0001.prod-euw2", "base"
+        ).compile_pillar()
+        for role in ("sip", "pbx")
+    }
+    values = found["sip"].pop("secret_values")
+    password = values["database-password"]
+    assert password == "not-a-secret-database-password"
+    assert found["sip"]["opensips"]["database"]["remote"]["password"] == {
+        "secret": "database-password"
+    }
+    assert found["sip"]["stack"]["databases"] == {}
+    assert password not in json.dumps(found), "not with its role, nor with any other"
