@@ -630,7 +630,7 @@ def configure(source, context, name=None, test=False):
     """
     rendered = _render(source, context)
     with _lock("freeswitch.configure", needed=not test):
-        return _util("reconcile.of", _Daemon(name)).configure(rendered, test)
+        return _redacted(_util("reconcile.of", _Daemon(name)).configure(rendered, test))
 
 
 def ensure_running(test=False):
@@ -646,7 +646,7 @@ def ensure_running(test=False):
         salt pbx-01.lab-local freeswitch.ensure_running test=True
     """
     with _lock("freeswitch.ensure_running", needed=not test):
-        return _util("reconcile.of", _Daemon()).ensure_running(test)
+        return _redacted(_util("reconcile.of", _Daemon()).ensure_running(test))
 
 
 def edit(element, *arguments, test=False):
@@ -674,7 +674,7 @@ def edit(element, *arguments, test=False):
         given = _resolved(list(arguments), element)
         tree = _util(f"fs_elements.{element}", _tree(_opt("conf_dir")), *given)
         rendered = {"tree": tree, "system": []}
-        return _util("reconcile.of", _Daemon()).configure(rendered, test)
+        return _redacted(_util("reconcile.of", _Daemon()).configure(rendered, test))
 
 
 def await_gateway(name, state="REGED", timeout=30):
@@ -1278,7 +1278,13 @@ def _util(name, *arguments, **keywords):
     try:
         return __utils__[name](*arguments, **keywords)
     except (OSError, ValueError) as err:
-        raise CommandExecutionError(str(err)) from None
+        raise CommandExecutionError(_redacted(str(err))) from None
+
+
+def _redacted(told):
+    """Return what a check, a template or the daemon says, without a secret that it may quote."""
+    given = __salt__["pillar.get"]("secret_values", {}, unmask=True)
+    return __utils__["secret_seal.redacted"](told, given)
 
 
 def _lock(who, needed=True):

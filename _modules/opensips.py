@@ -1074,7 +1074,7 @@ def configure(source, context, name=None, test=False):
     rendered = _render(source, context)
     with _lock("opensips.configure", needed=not test):
         daemon = _Daemon(name, context.get("memory"))
-        return _util("reconcile.of", daemon).configure(rendered, test)
+        return _redacted(_util("reconcile.of", daemon).configure(rendered, test))
 
 
 def rows(table):
@@ -1145,7 +1145,7 @@ def ensure_running(test=False):
         salt sip-01.lab-local opensips.ensure_running test=True
     """
     with _lock("opensips.ensure_running", needed=not test):
-        return _util("reconcile.of", _Daemon()).ensure_running(test)
+        return _redacted(_util("reconcile.of", _Daemon()).ensure_running(test))
 
 
 # -- what reconcile asks of an OpenSIPS ----------------------------------------------------------
@@ -1483,7 +1483,7 @@ def _edit(table, present=(), absent=(), only=None, test=False):
         rendered = {"tree": {**tree, path: content}, "system": []}
         reconciler = _util("reconcile.of", _Daemon())
         if test:
-            return reconciler.configure(rendered, True)
+            return _redacted(reconciler.configure(rendered, True))
         # Noted first: what a crash leaves undone, the next `configure` does.
         _note_extra({**extra, table: ours})
         done = {"result": False}
@@ -1492,7 +1492,7 @@ def _edit(table, present=(), absent=(), only=None, test=False):
         finally:
             if done["result"] is False:
                 _note_extra(extra)
-        return done
+        return _redacted(done)
 
 
 def _extra_path():
@@ -1860,7 +1860,13 @@ def _util(name, *arguments, **keywords):
     try:
         return __utils__[name](*arguments, **keywords)
     except (OSError, ValueError) as err:
-        raise CommandExecutionError(str(err)) from None
+        raise CommandExecutionError(_redacted(str(err))) from None
+
+
+def _redacted(told):
+    """Return what a check, a template or the daemon says, without a secret that it may quote."""
+    given = __salt__["pillar.get"]("secret_values", {}, unmask=True)
+    return __utils__["secret_seal.redacted"](told, given)
 
 
 def _lock(who, needed=True):

@@ -1,4 +1,4 @@
-"""Seal the secrets of a pillar to the one minion that is given them.
+"""Seal the secrets of a pillar to the one minion that is given them, and keep them out of words.
 
 Pillar is shown by more than its masked functions: by ``pillar.raw``, ``config.get``, a runner, a
 cache on disk, whatever prints it. Sealed, it shows nothing anywhere: only the minion's private key
@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import base64
 import functools
+import html
 import json
 import os
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 MARK = "sealed:"
+SHORTEST = 4  # characters; a PIN of three would blot out whatever has these digits
 
 
 def seal(values: dict, public_key: str, minion_id: str) -> dict:
@@ -66,6 +71,45 @@ def _opened(name: str, value: object) -> object:
             f"secret {name} is not sealed to this minion's key; see on the master whether the key"
             " is accepted, then run saltutil.refresh_pillar"
         ) from None
+
+
+def redacted(told: object, values: dict) -> object:
+    """Return what is about to be told with ``<secret name>`` wherever one of ``values`` stands.
+
+    An error of a template, a check or a daemon may quote what it could not make sense of.
+    """
+    try:
+        known = opened(values)
+    except ValueError:
+        return told  # what cannot be opened has come to nobody
+    words = {word: name for name, value in known.items() for word in _words(value)}
+    if not words:
+        return told
+    longest = sorted(words, key=len, reverse=True)
+    pattern = re.compile("|".join(map(re.escape, longest)))
+    return _each_text(told, lambda text: pattern.sub(lambda hit: f"<secret {words[hit[0]]}>", text))
+
+
+def _words(value: object) -> Iterator[str]:
+    """Yield how a value may be quoted: as it is, line by line, escaped."""
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _words(one)
+    elif isinstance(value, str):
+        for line in {value, *value.splitlines()}:
+            if len(line) >= SHORTEST:
+                yield from (line, html.escape(line), quote(line, ""), repr(line)[1:-1])
+                yield json.dumps(line)[1:-1]
+
+
+def _each_text(told: object, change: Callable[[str], str]) -> object:
+    if isinstance(told, str):
+        return change(told)
+    if isinstance(told, dict):
+        return {_each_text(key, change): _each_text(one, change) for key, one in told.items()}
+    if isinstance(told, list | tuple):
+        return [_each_text(one, change) for one in told]
+    return told
 
 
 @functools.lru_cache(maxsize=4)

@@ -114,3 +114,33 @@ def test_lab_seals_last():
     (last,) = master._CONFIG["ext_pillar"][-1]
     assert last == "secrets_sealed"
     assert Path(REPOSITORY / "_pillar" / f"{last}.py").is_file()
+
+
+PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvAIBADANBgkqh\n-----END PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        ("a.xml: 'c4n<ary' is no number", "a.xml: '<secret word>' is no number"),
+        ("near c4n&lt;ary", "near <secret word>"),
+        ("mysql://me:c4n%3Cary@db", "mysql://me:<secret word>@db"),
+        ({"comment": ["c4n<ary", 5], "c4n<ary": None}, {"comment": ["<secret word>", 5],
+                                                        "<secret word>": None}),
+        ("MIIEvAIBADANBgkqh is odd", "<secret key> is odd"),
+        (repr(PEM), "'<secret key>'"),
+        ("deep9 is deeper", "<secret tree> is deeper"),
+        ("nothing of it; 123 neither", "nothing of it; 123 neither"),
+    ],
+)  # fmt: skip
+def test_what_is_told_quotes_no_secret(sealed, keys, told, wanted):
+    values = {"word": "c4n<ary", "key": PEM, "tree": {"a": ["deep9"]}, "pin": "123", "none": None}
+    opts = {"id": PBX, "pki_dir": str(keys[PBX])}
+    seal = load("_utils/secret_seal.py", __opts__=opts)
+    assert seal.redacted(told, sealed(values=values)) == wanted
+
+
+def test_what_is_told_stays_where_there_is_no_secret_or_none_that_opens(sealed, keys):
+    seal = load("_utils/secret_seal.py", __opts__={"id": OTHER, "pki_dir": str(keys[OTHER])})
+    assert seal.redacted("as it is", {}) == "as it is"
+    assert seal.redacted("as it is", sealed()) == "as it is"

@@ -176,7 +176,8 @@ def module(fsxml):
         "_modules/freeswitch.py",
         __opts__={},
         __context__={},
-        __utils__={"fsxml.parse": fsxml.parse},
+        __salt__={"pillar.get": lambda *_, **__: {}},
+        __utils__={"fsxml.parse": fsxml.parse, "secret_seal.redacted": lambda told, _: told},
     )
     found._api = lambda *_, **__: found.answer
     return found
