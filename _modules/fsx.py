@@ -500,6 +500,7 @@ def _surplus(directory, live, keep, leaving=()):
 
 def _prune(directory, live, keep):
     """Remove the surplus and return it; the last release of a call that goes on stays."""
+    _util("staged.discard", str(Path(directory) / "current"))  # of a run that was killed
     surplus = _surplus(directory, live, keep)
     try:
         for name in surplus:
