@@ -1,9 +1,13 @@
 """Outputs through the master's broker: what pillar is given, and that a deploy reads them anew."""
 
+import functools
+import json
+
 import pytest
 
 from guardian.errors import GuardianError
 from guardian.fleet import renewal
+from guardian.secrets import node, resolver
 from guardian.secrets.broker import Broker
 from guardian.secrets.declarations import Source
 from guardian.secrets.wants import Want
@@ -82,6 +86,22 @@ def test_a_deploy_has_the_master_read_outputs_and_secrets_anew(store, source, op
     chain = [{"stack_outputs": source}, {"fleet_node": True}, {"aws_secrets": options}]
     renewal.renew({"ext_pillar": chain}, WORKSPACE)
     assert seen() == ("db-2", '"second"')
+
+
+def test_a_sensitive_output_in_a_directory_is_a_secret_of_its_file(tmp_path, options):
+    outputs.Directory(tmp_path, WORKSPACE).publish("databases", BEFORE)
+    grants = tmp_path / "grants.yaml"
+    grants.write_text(json.dumps([{"names": [f"file:{tmp_path}/{{workspace}}/databases.json"]}]))
+    file = f"{tmp_path}/{{workspace}}/databases.json"
+    declared = {"database-password": {"file": file, "json": True, "field": "password"}}
+    found = resolver.resolve(
+        node.parse("sip-01.prod-euw2"),
+        [("opensips:database:remote:password", "database-password")],
+        declared,
+        granted=str(grants),
+        broker=functools.partial(Broker, **options),
+    )
+    assert found == {"database-password": "first"}
 
 
 def test_a_master_without_aws_has_nothing_to_renew():
