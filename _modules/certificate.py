@@ -228,7 +228,7 @@ def deploy(
             return {"result": None, "comment": told, "changes": changes}
         _carry_out(name, home, plan, owner)
         if plan["reload"]:
-            _reloaded(name, home, plan, new, service, served)
+            _reloaded(name, home, plan, new["fingerprint"], service, served)
         _attempt("certificate_store.remove", str(home), plan["surplus"])
     waits = f"; {service} does not run" if service and not plan["reload"] and plan["flip"] else ""
     told = f"certificate {name} {_done(plan)}{waits}"
@@ -294,11 +294,13 @@ def rollback(name, version=None, directory=DIRECTORY, service=None, served=None)
             raise CommandExecutionError(
                 f"certificate {name}: no version {new or 'but the live one'}; others: {held}"
             )
-        leaf = facts((home / new / "chain.pem").read_text())
+        leaf = next(one for one in there if one["version"] == new)
+        if leaf["serial"] is None:
+            raise CommandExecutionError(f"certificate {name}: version {new} is damaged")
         plan = {"version": new, "old": old, "flip": True, "intact": True}
         _flip(home, new)
         if service and __salt__["service.status"](service):
-            _reloaded(name, home, plan, leaf, service, served)
+            _reloaded(name, home, plan, _fingerprint(home / new), service, served)
     return {
         "result": True,
         "action": f"rollback {old} -> {new}",
@@ -588,10 +590,10 @@ def _serving(plan, new, service, served):
     return {"stale": stale, "reload": bool(plan["flip"] or stale)}
 
 
-def _reloaded(name, home, plan, new, service, served):
+def _reloaded(name, home, plan, fingerprint, service, served):
     """Have a service serve what is live, or else what was live before; raise then."""
     for _ in range(ATTEMPTS):
-        problem = _reload(service, served, new["fingerprint"])
+        problem = _reload(service, served, fingerprint)
         if problem is None:
             return
     if not plan["flip"] or not plan["old"]:

@@ -50,7 +50,7 @@ def freeswitch(pillar: dict) -> list[dict]:
     daemon = pillar.get("freeswitch") or {}
     return [
         {
-            "address": pillar["node"]["address"],
+            "address": _own(pillar),
             "port": profile[kind]["port"],
             "server_name": None,
             "certificate": profile.get("certificate"),
@@ -77,8 +77,13 @@ def opensips(pillar: dict) -> tuple[list[dict], list[tuple[str, int]]]:
         if domain.get("side", "server") == "server"
     ]
     listening = [
-        (one.get("address") or pillar["node"]["address"], one["port"])
+        (one.get("address") or _own(pillar), one["port"])
         for one in daemon.get("sockets") or ()
         if one["proto"] in ("tls", "wss")
     ]
     return rows, listening
+
+
+def _own(pillar: dict) -> str:
+    """Return the node's address; a pillar that failed to compile has none."""
+    return (pillar.get("node") or {}).get("address") or HERE

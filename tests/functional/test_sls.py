@@ -123,3 +123,21 @@ def test_upstream_repository_brings_its_key_and_login(lowstate, component):
     assert not any("hidden" in str(chunk) for chunk in chunks)
     source = files[f"/etc/apt/sources.list.d/{component}.sources"]
     assert f"Signed-By: /etc/apt/keyrings/{component}.gpg" in source["contents"]
+
+
+def test_certificate_of_another_service_says_where_it_is_served(lowstate):
+    web = {
+        "chain": {"secret": "certificate-default-chain"},
+        "key": {"secret": "certificate-default-key"},
+        "self_signed": True,
+        "layout": "nginx",
+        "owner": "www-data",
+        "service": "nginx",
+        "served": ["127.0.0.1:443", {"port": 8443, "server_name": "www.example.com"}],
+    }
+    chunks, _ = lowstate("fsx-01.lab-local", certificates={"web": web})
+    (chunk,) = (one for one in chunks if one["__id__"] == "Certificate web deployed")
+    given = {key: chunk[key] for key in ("layout", "owner", "service", "served")}
+    assert given == {key: web[key] for key in given}
+    assert "chain" not in chunk
+    assert "self_signed" not in chunk, "the module reads it where it reads the chain"

@@ -301,3 +301,21 @@ def test_reload_that_salt_itself_fails_is_told_in_one_line(shelf):
         shelf.deploy(service="web")
     told = "web could not be reloaded; it is on disk, look at the journal of web"
     assert str(caught.value) == f"certificate default: {told}"
+
+
+def test_damaged_version_is_not_gone_back_to(shelf):
+    shelf.deploy()
+    shelf.deploy(renewed())
+    version = shelf.versions()[1]
+    (shelf.home / version / "chain.pem").write_text("damaged")
+    with pytest.raises(CommandExecutionError, match=f"version {version} is damaged"):
+        shelf.module.rollback("default", directory=str(shelf.directory))
+    assert shelf.versions()[1] == version
+
+
+def test_pillar_that_failed_to_compile_names_no_address(shelf):
+    shelf.pillar["freeswitch"] = {
+        "profiles": {"a": {"tls": {"port": 5061}, "certificate": "default"}}
+    }
+    (socket,) = shelf.module.sockets()
+    assert (socket["address"], socket["port"]) == ("127.0.0.1", 5061)
