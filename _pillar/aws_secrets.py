@@ -2,8 +2,9 @@
 
 Runs after what tells a minion who it is (``fleet_node``) and before what checks its pillar. A
 reference is ``{secret: name}``; ``secrets`` in pillar declares where each name is kept; a file of
-grants says who may have what, and is decided by the minion id alone. Whatever is required and
-cannot be had is an error of the pillar, so that no state runs. ``docs/secrets.md`` has it all.
+grants says who may have what. The minion id decides alone, and only if it is of the fleet: pillar
+as it is handed in may hold an override of the minion's own. Whatever is required and cannot be had
+is an error of the pillar, so that no state runs. ``docs/secrets.md`` has it all.
 
 .. code-block:: yaml
 
@@ -20,6 +21,7 @@ cannot be had is an error of the pillar, so that no state runs. ``docs/secrets.m
 
 from __future__ import annotations
 
+from guardian import membership
 from guardian.secrets import resolver
 
 OURS = ("secrets", "secret_values")
@@ -35,7 +37,7 @@ def ext_pillar(minion_id, pillar, grants, region=None, dummies=(), **settings):
 
     wanting = {key: value for key, value in pillar.items() if key not in OURS}
     values = resolver.resolve(
-        minion_id,
+        membership.member(minion_id, __opts__),
         __utils__["secret_refs.found"](wanting),
         pillar.get("secrets"),
         granted=grants,

@@ -18,12 +18,9 @@ def accepted(raw: str, declaration: Declaration) -> object:
     Raises SecretError (unfit): empty, a placeholder, too long, binary, not the JSON it must be,
     without the field.
     """
-    value: object = raw
     if declaration.field is not None:
-        value = _field(raw, declaration.field)
-    if declaration.json and isinstance(value, str):
-        value = _parsed(value)
-    return _checked(value, declaration)
+        return _checked(_field(raw, declaration.field), declaration)
+    return _checked(_parsed(raw) if declaration.json else raw, declaration)
 
 
 def accepted_dummy(declaration: Declaration, account: str) -> object:
@@ -36,8 +33,6 @@ def accepted_dummy(declaration: Declaration, account: str) -> object:
         if not declaration.required:
             return None
         raise SecretError(UNFIT, f"no dummy, which nodes of account {account} get instead")
-    if declaration.json and isinstance(dummy, str):
-        dummy = _parsed(dummy)
     return _checked(dummy, declaration)
 
 

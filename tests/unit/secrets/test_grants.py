@@ -118,6 +118,7 @@ def test_our_own_grants_give_no_node_anything_of_another():
             "/voice/prod-euw2/hosts/pbx-02/x",
             "/other",
             "omni.rm-coreapi.auth-token",
+            "rt.certificate.fsx.key",
         ):
             with pytest.raises(SecretError):
                 ours.find(asking, parameter(name), "x")
