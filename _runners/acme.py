@@ -95,11 +95,10 @@ def _answer(work):
 
 def _made_known(sources):
     """Have those who use what was stored compile their pillar; a file would tell nobody itself."""
-    values = broker.from_opts(__opts__)
-    if sources and values is not None:
-        minions = rotation.forgotten(values, sources)
-        if minions:
-            pillar.refresh(__opts__, sorted(minions))
+    values = broker.from_opts(__opts__) if sources else None
+    minions = rotation.forgotten(values, sources) if values else set()
+    if minions:
+        pillar.refresh(__opts__, sorted(minions))
 
 
 def _coded(told, failed):

@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from guardian import lock
@@ -31,30 +32,20 @@ def issue(config: Config, name: str, verify: Verify) -> Outcome:
     """Order a certificate now, due or not; AcmeError when another run is under way."""
     wanted = config.certificate(name)
     with _alone(config, f"issue {name}"):
-        return _outcome(lambda: _ordered(config, wanted, verify))
+        return _outcome(partial(_ordered, config, wanted, verify))
 
 
 def renew(config: Config, names: Iterable[str], verify: Verify) -> dict[str, Outcome]:
     """Order what is due of these (of all, when none is named); one that fails stops no other."""
     chosen = [config.certificate(name) for name in names] or list(config.certificates.values())
     with _alone(config, "renew"):
-        return {
-            one.name: _outcome(lambda one=one: _renewed(config, one, verify))  # type: ignore[misc]
-            for one in chosen
-        }
+        return {one.name: _outcome(partial(_renewed, config, one, verify)) for one in chosen}
 
 
 def status(config: Config, verify: Verify) -> dict[str, Outcome]:
     """Say of each what is stored and why it is due, if it is; changes nothing, asks no CA."""
-
-    def told(wanted: Certificate) -> Outcome:
-        stored = wanted.store.read()
-        why = due(config, wanted, stored, verify, ask=False)
-        facts = _facts(config, wanted, stored, verify)
-        return Outcome(True, f"due: {why}" if why else "in order", facts)
-
     return {
-        name: _outcome(lambda wanted=wanted: told(wanted))  # type: ignore[misc]
+        name: _outcome(partial(_told, config, wanted, verify))
         for name, wanted in config.certificates.items()
     }
 
@@ -90,6 +81,13 @@ def due(
         if suggested is not None and suggested <= now:
             return "the CA suggests to"
     return ""
+
+
+def _told(config: Config, wanted: Certificate, verify: Verify) -> Outcome:
+    stored = wanted.store.read()
+    why = due(config, wanted, stored, verify, ask=False)
+    facts = _facts(config, wanted, stored, verify)
+    return Outcome(True, f"due: {why}" if why else "in order", facts)
 
 
 def _renewed(config: Config, wanted: Certificate, verify: Verify) -> Outcome:
