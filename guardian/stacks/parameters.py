@@ -77,7 +77,7 @@ def plain(reader: Reader, prefix: str, workspace: str) -> dict[str, dict[str, An
         stack, _, output = name.removeprefix(base).partition("/")
         outputs = found.setdefault(stack, {})
         if output != MANIFEST:
-            outputs[output] = json.loads(text)
+            outputs[output] = _value(name, text)
     return found
 
 
@@ -120,12 +120,16 @@ class ParameterStore:
         try:
             import boto3
             from botocore.config import Config
+            from botocore.exceptions import BotoCoreError
         except ModuleNotFoundError:
             raise GuardianError("boto3: not installed; pip install 'guardian[master]'") from None
         # Jittered, and half a minute in all: a whole region's deploy waits for it.
         retries = {"mode": "standard", "total_max_attempts": 8}
         config = Config(retries=retries, connect_timeout=5, read_timeout=10)
-        client = boto3.session.Session().client("ssm", region_name=where.region, config=config)
+        try:
+            client = boto3.session.Session().client("ssm", region_name=where.region, config=config)
+        except BotoCoreError as error:  # a profile that does not exist, a region that is none
+            raise GuardianError(f"AWS: {error}") from None
         return cls(where.prefix, workspace, client, where.key)
 
     def read(self, stack: str) -> "Outputs | None":
@@ -137,7 +141,7 @@ class ParameterStore:
         if texts.pop(f"{open_}/{MANIFEST}", None) is None:
             return None
         return {
-            name.rpartition("/")[2]: Output(json.loads(text), name.startswith(f"{secret}/"))
+            name.rpartition("/")[2]: Output(_value(name, text), name.startswith(f"{secret}/"))
             for name, text in sorted(texts.items())
         }
 
@@ -348,6 +352,15 @@ def _text(value: Any) -> str:
     """JSON that Parameter Store takes: it refuses what looks like a reference, `{{name}}`."""
     text = json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
     return text.replace("{{", "{\\u007b")  # two in a row are only ever within a string
+
+
+def _value(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise GuardianError(
+            f"{name}: no JSON, as if made by hand; delete it and run `guardian deploy` again"
+        ) from None
 
 
 def _sized(stack: str, what: str, text: str) -> str:

@@ -245,6 +245,11 @@ def test_a_version_that_is_gone_for_good_is_told(client: Client, store: Paramete
     client.real.put_parameter(Name=f"{BASE}/port", Value="1", Type="String")
     client.real.put_parameter(Name=f"{BASE}/port", Value="2", Type="String", Overwrite=True)
     assert store.read("databases") == {**BEFORE, "port": Output(1)}, "made again by hand"
+    client.real.delete_parameter(Name=f"{BASE}/port")
+    client.real.put_parameter(Name=f"{BASE}/port", Value="[not-a-secret", Type="String")
+    with pytest.raises(GuardianError) as error:
+        store.read("databases")
+    assert f"{BASE}/port: no JSON" in told(error)
 
 
 def test_a_value_changed_by_hand_is_not_taken_and_mended(
@@ -335,3 +340,10 @@ def test_no_credentials_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     where = ParameterOutputs("/guardian/outputs", "eu-west-2")
     with pytest.raises(GuardianError, match="NoCredentialsError; log in to AWS"):
         ParameterStore.of(where, "prod-euw2").read("databases")
+
+
+def test_a_profile_that_does_not_exist_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    with pytest.raises(GuardianError, match=r"AWS: The config profile \(nobody\) could not be"):
+        ParameterStore.of(ParameterOutputs("/guardian/outputs", "eu-west-2"), "prod-euw2")
