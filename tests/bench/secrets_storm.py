@@ -28,7 +28,7 @@ def measure(
 ) -> dict[str, Any]:
     """Return all figures of the bar.
 
-    `asking` and `plain` are how many of the minions ask a real master, and in the plain way (0: all).
+    `asking` and `plain`: how many minions ask a real master, and in the plain way (0: all).
     Calls that are answered count against the bound; a call that is throttled answers nobody.
     """
     with aws.running() as stand_in, tempfile.TemporaryDirectory() as directory:
