@@ -29,7 +29,6 @@ ATTEMPTS = 2  # reloads before the old one is taken back
 SERVED_SECONDS = 5.0
 PROBE_SECONDS = 2.0
 POLL = 0.1
-SHOWN = ("subject", "serial", "not_after", "fingerprint")
 PLACEHOLDERS = ("host", "role", "workspace", "account", "region", "address", "public_address")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
@@ -52,19 +51,15 @@ def inspect(name, directory=DIRECTORY):
         salt '*' certificate.inspect default
     """
     home = _home(name, directory)
-    version = _util("certificate_store.live", str(home))
-    try:
-        chain = (home / "current" / "chain.pem").read_text()
-    except FileNotFoundError:
+    chain = home / "current" / "chain.pem"
+    if not chain.exists():
         return None
-    except (OSError, UnicodeDecodeError):
-        chain = ""
-    try:
-        return {**_util("certificate_bundle.facts", chain), "version": version}
-    except CommandExecutionError:
+    leaf = _leaf(chain.parent)
+    if leaf is None:
         raise CommandExecutionError(
-            f"certificate {name}: {home}/current/chain.pem is no certificate; apply the state again"
-        ) from None
+            f"certificate {name}: {chain} is no certificate; apply the state again"
+        )
+    return {**leaf, "version": _util("certificate_store.live", str(home))}
 
 
 def facts(chain):
@@ -219,19 +214,21 @@ def deploy(
         new = _verified(name, bundle, directory, **_asked(bundle, home))
         plan = _plan(home, new, bundle, layout, owner)
         plan |= _serving(plan, new, service, served)
-        changes = _changes(name, home, plan, new)
+        old = _leaf(home / "current")
+        changes = _util("certificate_store.changes", name, plan, old, new)
         if not changes:
             told = f"certificate {name} is deployed, ends {new['not_after']}"
             return {"result": True, "comment": told, "changes": {}}
+        done = "deployed" if plan["flip"] else "reloaded" if plan["stale"] else "repaired"
         if test:
-            told = f"certificate {name} would be {_done(plan)}"
+            told = f"certificate {name} would be {done}"
             return {"result": None, "comment": told, "changes": changes}
         _carry_out(name, home, plan, owner)
         if plan["reload"]:
             _reloaded(name, home, plan, new["fingerprint"], service, served)
         _attempt("certificate_store.remove", str(home), plan["surplus"])
     waits = f"; {service} does not run" if service and not plan["reload"] and plan["flip"] else ""
-    told = f"certificate {name} {_done(plan)}{waits}"
+    told = f"certificate {name} {done}{waits}"
     return {"result": True, "comment": told, "changes": changes}
 
 
@@ -251,10 +248,7 @@ def versions(name, directory=DIRECTORY):
     home = _home(name, directory)
     found = []
     for one in _util("certificate_store.versions", str(home)):
-        try:
-            leaf = facts((home / one["version"] / "chain.pem").read_text())
-        except (OSError, UnicodeDecodeError, CommandExecutionError):
-            leaf = {}
+        leaf = _leaf(home / one["version"]) or {}
         since = one["since"] and time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(one["since"]))
         told = {key: leaf.get(key) for key in ("serial", "not_after")}
         found.append({**one, "since": since, **told})
@@ -329,8 +323,8 @@ def sockets():
     """
     Return where this node serves certificates by TLS, as pillar says.
 
-    Each is ``{"certificate", "directory", "address", "port", "server_name"}``: of FreeSWITCH's
-    profiles, of OpenSIPS's TLS domains, and ``served`` of each certificate.
+    Each is ``{"certificate", "directory", "address", "port", "server_name", "place"}``: of
+    FreeSWITCH's profiles, of OpenSIPS's TLS domains, and ``served`` of each certificate.
 
     CLI Example:
 
@@ -347,7 +341,7 @@ def sockets():
     rows, listening = _util("certificate_served.opensips", pillar)
     for one in _util("opensips_tls.expected", rows, listening):
         del one["domain"]
-        found.append({**one, "directory": DIRECTORY})
+        found.append(_util("certificate_served.parse", one, directory=DIRECTORY))
     return found
 
 
@@ -381,7 +375,8 @@ def expiry(days=21, directory=DIRECTORY, probe=None, timeout=1.0):
     looked = _looked_at(wanted, float(timeout))
     found = _stored() + _on_disk(directory, wanted)
     found += [_compared(*both) for both in zip(wanted, looked, strict=True)]
-    return [told for told in (_told(one, int(days)) for one in found) if told]
+    now = datetime.datetime.now(datetime.UTC)
+    return _util("certificate_served.worth_telling", found, int(days), now)
 
 
 # -- what pillar holds ---------------------------------------------------------------------------
@@ -473,22 +468,11 @@ def _slot(home, new, files):
 def _plan(home, new, bundle, layout, owner):
     """Return what leads to this bundle being live."""
     files = _files(layout, bundle)
-    version, intact = _slot(home, new, files)
-    old = _util("certificate_store.live", str(home))
-    there = {one["version"]: one["since"] for one in _util("certificate_store.versions", str(home))}
-    path = str(home / version)
-    wrong = _util("staged.wrong_attributes", path, **_ownership(owner)) if intact else []
-    return {
-        "files": files,
-        "version": version,
-        "intact": intact,
-        "old": old,
-        "flip": version != old,
-        "wrong": wrong,
-        "unmarked": version == old and there[version] is None,
-        "left": _util("certificate_store.leftovers", str(home), version),
-        "surplus": _util("certificate_store.surplus", str(home), version),
-    }
+    plan = _util("certificate_store.plan", str(home), new["fingerprint"], files)
+    path = str(home / plan["version"])
+    intact = plan["intact"]
+    plan["wrong"] = _util("staged.wrong_attributes", path, **_ownership(owner)) if intact else []
+    return {**plan, "files": files}
 
 
 def _ownership(owner):
@@ -529,52 +513,15 @@ def _flip(home, version):
 
 
 def _fingerprint(directory):
-    """Return the fingerprint of what a directory holds, None if it holds none."""
+    return (_leaf(directory) or {}).get("fingerprint")
+
+
+def _leaf(directory):
+    """Return the facts of the leaf in a directory, None if there is none that can be read."""
     try:
-        return facts((directory / "chain.pem").read_text())["fingerprint"]
+        return facts((directory / "chain.pem").read_text())
     except (OSError, UnicodeDecodeError, CommandExecutionError):
         return None
-
-
-def _changes(name, home, plan, new):
-    """Return what a plan changes, empty if nothing."""
-    changes, why = {}, []
-    removed = plan["left"] if plan["flip"] else plan["left"] + plan["surplus"]
-    if plan["flip"]:
-        old = _shown(home / plan["old"]) if plan["old"] else None
-        changes["certificate"] = {"old": old, "new": {key: new[key] for key in SHOWN}}
-        why.append(f"certificate {name} {'replaced' if plan['old'] else 'deployed'}")
-    if plan["stale"]:
-        wanted = f"serves serial {new['serial']}"
-        changes["served"] = {at: {"old": old, "new": wanted} for at, old in plan["stale"].items()}
-        why += [f"{at} does not serve certificate {name}" for at in plan["stale"]]
-    if plan["wrong"]:
-        changes["attributes"] = plan["wrong"]
-        why.append(f"owner or mode of certificate {name}")
-    if removed:
-        changes["removed"] = removed
-        why.append(f"certificate {name}: an interrupted run left {len(removed)} entries")
-    if plan["unmarked"]:
-        changes["completed"] = plan["version"]
-        why.append(f"certificate {name}: an interrupted run is completed")
-    if not changes:
-        return {}
-    # Whoever is not reloaded here goes on with what it has read.
-    return {**changes, "disruption": "reload" if plan["reload"] else "none", "why": why}
-
-
-def _shown(directory):
-    try:
-        found = facts((directory / "chain.pem").read_text())
-    except (OSError, UnicodeDecodeError, CommandExecutionError):
-        return "damaged"
-    return {key: found[key] for key in SHOWN}
-
-
-def _done(plan):
-    if plan["flip"]:
-        return "deployed"
-    return "reloaded" if plan["stale"] else "repaired"
 
 
 # -- served --------------------------------------------------------------------------------------
@@ -623,38 +570,26 @@ def _reload(service, served, fingerprint):
     deadline = time.monotonic() + patience
     while (stale := _stale(served, fingerprint)) and time.monotonic() < deadline:
         time.sleep(POLL)
-    return next((f"{at} still {told}" for at, told in stale.items()), None)
+    return next((f"{place} still {told}" for place, told in stale.items()), None)
 
 
 def _stale(served, fingerprint):
     """Return the sockets that do not serve a certificate, with what they do."""
     return {
-        _at(one): _said(found)
+        one["place"]: found.get("problem") or f"serves serial {found['serial']}"
         for one, found in zip(served, _looked_at(served, PROBE_SECONDS), strict=True)
         if found.get("fingerprint") != fingerprint
     }
 
 
-def _said(found):
-    """Return what a socket does, without its address in front."""
-    if "problem" in found:
-        return found["problem"].partition(" ")[2]
-    return f"serves serial {found['serial']}"
-
-
 def _looked_at(sockets, timeout):
-    """Return of each socket the facts of what it serves, or ``{"problem"}``."""
+    """Return of each socket the facts of what it serves, or why there are none as ``problem``."""
     found = _util("tls_probe.all_served", sockets, timeout)
     return [facts(one["pem"]) if "pem" in one else one for one in found]
 
 
 def _sockets(given):
     return [_util("certificate_served.parse", one) for one in given or []]
-
-
-def _at(one):
-    asked = f" ({one['server_name']})" if one["server_name"] else ""
-    return f"{one['address']}:{one['port']}{asked}"
 
 
 # -- what is about to end ------------------------------------------------------------------------
@@ -667,15 +602,9 @@ def _stored():
         one = {"name": name, "where": "pillar", "place": f"certificates:{name}"}
         try:
             bundle = _bundle(f"certificates:{name}")
-            found.append(
-                {
-                    **one,
-                    **__utils__["certificate_bundle.verify"](
-                        bundle["chain"], bundle["key"], **_asked(bundle)
-                    ),
-                }
-            )
-        except (ValueError, CommandExecutionError) as err:
+            given = bundle["chain"], bundle["key"]
+            found.append({**one, **_util("certificate_bundle.verify", *given, **_asked(bundle))})
+        except CommandExecutionError as err:
             found.append({**one, "problem": str(err)})
     return found
 
@@ -688,34 +617,22 @@ def _on_disk(directory, wanted):
     found = []
     for path in sorted(path for each in directories for path in Path(each).glob("*/current")):
         one = {"name": path.parent.name, "where": "disk", "place": str(path)}
-        try:
-            found.append({**one, **facts((path / "chain.pem").read_text())})
-        except (OSError, UnicodeDecodeError, CommandExecutionError):
-            problem = f"{path}/chain.pem: cannot be read; apply its state again"
-            found.append({**one, "problem": problem})
+        problem = {"problem": f"{path}/chain.pem: cannot be read; apply its state again"}
+        found.append({**one, **(_leaf(path) or problem)})
     return found
 
 
 def _compared(one, looked):
     """Say what a socket serves, and whether that is what is on disk."""
-    told = {"name": one["certificate"] or _at(one), "where": "served", "place": _at(one), **looked}
-    if "problem" in looked or not (one["certificate"] and one["directory"]):
-        return told
-    live = _fingerprint(Path(one["directory"]) / one["certificate"] / "current")
+    place = one["place"]
+    told = {"name": one["certificate"] or place, "where": "served", "place": place, **looked}
+    if "problem" in looked:
+        return {**told, "problem": f"{place} {looked['problem']}"}
+    live = one["directory"] and _fingerprint(Path(one["directory"]) / told["name"] / "current")
     if live and live != looked["fingerprint"]:
-        wrong = f"{_at(one)} serves serial {looked['serial']}, not what is on disk; reload it"
+        wrong = f"{place} serves serial {looked['serial']}, not what is on disk; reload it"
         return {**told, "problem": wrong}
     return told
-
-
-def _told(found, days):
-    """Return what is to be said of a certificate, None if it is well."""
-    kept = ("name", "where", "place", "problem", "not_after", "serial")
-    told = {key: found[key] for key in kept if key in found}
-    if "not_after" in found:
-        ends = datetime.datetime.fromisoformat(found["not_after"])
-        told["days_left"] = (ends - datetime.datetime.now(datetime.UTC)).days
-    return told if "problem" in told or told["days_left"] < days else None
 
 
 # -- small things --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 
 DIRECTORY, SOFIA_DIRECTORY = "/etc/voice/tls", "/etc/voice/sofia"
@@ -11,11 +12,12 @@ _KEYS = {"address", "port", "server_name", "certificate"}
 _SOCKET = re.compile(r"(?P<address>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(?P<port>\d{1,5})")
 
 
-def parse(given: str | dict) -> dict:
-    """Return ``{"address", "port", "server_name", "certificate", "directory"}`` of a socket.
+def parse(given: str | dict, certificate: str | None = None, directory: str | None = None) -> dict:
+    """Return a socket and what it should serve.
 
-    It is given as ``address:port`` or as a mapping, of which only ``port`` must be there. Raises
-    ``ValueError`` with one line.
+    ``{"address", "port", "server_name", "certificate", "directory", "place"}``; ``place`` is for
+    people. It is given as ``address:port`` or as a mapping, of which only ``port`` must be there.
+    Raises ``ValueError`` with one line.
     """
     if isinstance(given, str):
         match = _SOCKET.fullmatch(given)
@@ -27,19 +29,21 @@ def parse(given: str | dict) -> dict:
     port = given.get("port")
     if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
         raise ValueError("served needs a port between 1 and 65535")
+    address, name = given.get("address") or HERE, given.get("server_name")
     return {
-        "address": given.get("address") or HERE,
+        "address": address,
         "port": port,
-        "server_name": given.get("server_name"),
-        "certificate": given.get("certificate"),
-        "directory": None,
+        "server_name": name,
+        "certificate": certificate or given.get("certificate"),
+        "directory": directory,
+        "place": f"{address}:{port}" + (f" ({name})" if name else ""),
     }
 
 
 def named(pillar: dict) -> list[dict]:
     """Return the sockets that pillar ``certificates`` names for each; ``ValueError``."""
     return [
-        {**parse(one), "certificate": name, "directory": bundle.get("directory") or DIRECTORY}
+        parse(one, name, bundle.get("directory") or DIRECTORY)
         for name, bundle in (pillar.get("certificates") or {}).items()
         for one in bundle.get("served") or ()
     ]
@@ -48,14 +52,13 @@ def named(pillar: dict) -> list[dict]:
 def freeswitch(pillar: dict) -> list[dict]:
     """Return the TLS and WSS sockets of FreeSWITCH's profiles."""
     daemon = pillar.get("freeswitch") or {}
+    directory = daemon.get("tls_directory") or SOFIA_DIRECTORY
     return [
-        {
-            "address": _own(pillar),
-            "port": profile[kind]["port"],
-            "server_name": None,
-            "certificate": profile.get("certificate"),
-            "directory": daemon.get("tls_directory") or SOFIA_DIRECTORY,
-        }
+        parse(
+            {"address": _own(pillar), "port": profile[kind]["port"]},
+            profile.get("certificate"),
+            directory,
+        )
         for profile in (daemon.get("profiles") or {}).values()
         for kind in ("tls", "wss")
         if profile.get(kind)
@@ -82,6 +85,19 @@ def opensips(pillar: dict) -> tuple[list[dict], list[tuple[str, int]]]:
         if one["proto"] in ("tls", "wss")
     ]
     return rows, listening
+
+
+def worth_telling(found: list[dict], days: int, now: datetime.datetime) -> list[dict]:
+    """Return those that have a ``problem`` or end within ``days``, with ``days_left``."""
+    told = []
+    for one in found:
+        kept = ("name", "where", "place", "problem", "not_after", "serial")
+        event = {key: one[key] for key in kept if key in one}
+        if "not_after" in one:
+            event["days_left"] = (datetime.datetime.fromisoformat(one["not_after"]) - now).days
+        if "problem" in event or event["days_left"] < days:
+            told.append(event)
+    return told
 
 
 def _own(pillar: dict) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 KEPT = 3
 VERSION_LENGTH = 16  # hexadecimal digits of the leaf's fingerprint that name a version
+SHOWN = ("subject", "serial", "not_after", "fingerprint")  # of a leaf, in changes
 LAYOUTS = ("plain", "sofia", "nginx")
 _VERSION = re.compile(r"[0-9a-f]{16}(-\d+)?")
 _LEFT = re.compile(r"\.(current|[0-9a-f]{16}(-\d+)?)\.(staged|previous|unfinished|pruned)")
@@ -42,6 +43,59 @@ def files(layout: str, certificates: list[str], key: str) -> dict[str, bytes]:
     elif layout != "plain":
         raise ValueError(f"layout is none of {', '.join(LAYOUTS)}")
     return {name: text.encode() for name, text in found.items()}
+
+
+def plan(home: str, fingerprint: str, wanted: dict[str, bytes]) -> dict:
+    """Return what leads to these files being live.
+
+    ``version`` is their name and ``old`` that of what is live; ``intact`` says that they are there,
+    ``flip`` that the link must change, ``unmarked`` that a run was killed right after it did.
+    ``left`` is what interrupted runs left, ``surplus`` goes when they are live.
+    """
+    version, intact = slot(home, fingerprint, wanted)
+    old = live(home)
+    since = {one["version"]: one["since"] for one in versions(home)}
+    return {
+        "version": version,
+        "intact": intact,
+        "old": old,
+        "flip": version != old,
+        "unmarked": version == old and since[version] is None,
+        "left": leftovers(home, version),
+        "surplus": surplus(home, version),
+    }
+
+
+def changes(name: str, plan: dict, old: dict | None, new: dict) -> dict:
+    """Return what a plan changes for who reads it, empty if nothing.
+
+    ``old`` is what the live leaf says, None if it cannot be read; ``new`` what the new one says.
+    The plan has besides ``wrong`` (files whose owner or mode is), ``stale`` (sockets that serve
+    another, and what they do) and ``reload``.
+    """
+    made: dict = {}
+    why = []
+    removed = plan["left"] if plan["flip"] else plan["left"] + plan["surplus"]
+    if plan["flip"]:
+        before = (old and _shown(old)) or "damaged"
+        made["certificate"] = {"old": before if plan["old"] else None, "new": _shown(new)}
+        why.append(f"certificate {name} {'replaced' if plan['old'] else 'deployed'}")
+    if plan["stale"]:
+        wanted = f"serves serial {new['serial']}"
+        made["served"] = {at: {"old": told, "new": wanted} for at, told in plan["stale"].items()}
+        why += [f"{at} does not serve certificate {name}" for at in plan["stale"]]
+    if plan["wrong"]:
+        made["attributes"] = plan["wrong"]
+        why.append(f"owner or mode of certificate {name}")
+    if removed:
+        made["removed"] = removed
+        why.append(f"certificate {name}: an interrupted run left {len(removed)} entries")
+    if plan["unmarked"]:
+        made["completed"] = plan["version"]
+        why.append(f"certificate {name}: an interrupted run is completed")
+    # Whoever is not reloaded goes on with what it has read.
+    disruption = "reload" if plan["reload"] else "none"
+    return {**made, "disruption": disruption, "why": why} if made else {}
 
 
 def live(home: str) -> str | None:
@@ -134,6 +188,10 @@ def forget(home: str, version: str) -> None:
 def mark(version: str, is_live: bool) -> None:
     """Note on the directory of a version that it goes live now, or that it never did."""
     os.utime(version, None if is_live else _NEVER)
+
+
+def _shown(leaf: dict) -> dict:
+    return {key: leaf[key] for key in SHOWN}
 
 
 def _versions(home: str) -> list[Path]:

@@ -30,14 +30,14 @@ def served(host: str, port: int, server_name: str | None = None, timeout: float 
 def all_served(sockets: list[dict], timeout: float = 5.0) -> list[dict]:
     """Look at many sockets at once; return ``{"pem"}`` or ``{"problem"}`` of each, in their order.
 
-    A socket is ``{"address", "port", "server_name"}``.
+    A socket is ``{"address", "port", "server_name"}``, which a problem does not repeat.
     """
 
     def looked_at(one: dict) -> dict:
         try:
             return {"pem": served(one["address"], one["port"], one["server_name"], timeout)}
         except OSError as err:
-            return {"problem": str(err)}
+            return {"problem": str(err).removeprefix(f"{one['address']}:{one['port']} ")}
 
     with concurrent.futures.ThreadPoolExecutor(max_workers=16) as pool:
         return list(pool.map(looked_at, sockets))
