@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -63,21 +64,14 @@ class Broker:
     def get(self, wants: Sequence[Want], optional: Collection[Want] = ()) -> dict[Want, Answer]:
         """Return a value or an error for each want.
 
-        Those in ``optional`` may get a stale value while AWS is unwell.
+        Those in ``optional`` may get a stale value while AWS is unwell. Raises ValueError when the
+        cache cannot be read or written.
         """
-        deadline = time.monotonic() + PATIENCE
-        found = self._known(wants)
-        lanes: dict[_Lane, list[Want]] = defaultdict(list)
-        for want in dict.fromkeys(wants):
-            if want not in found:
-                lanes[_lane(want)].append(want)
-        for lane, missing in lanes.items():
-            found |= self._fly(lane, missing, deadline)
-        for want, answer in found.items():
-            busy = isinstance(answer, SecretError) and answer.reason == BUSY
-            if busy and want in optional and (old := self._value(want, self._ttl + self._stale)):
-                found[want] = old
-        return {want: found[want] for want in wants}
+        try:
+            return self._answers(wants, optional)
+        except OSError as problem:
+            where, why = self._store.directory, os.strerror(problem.errno or 0)
+            raise ValueError(f"{where}: {why}; mend or remove it") from None
 
     def note(self, minion_id: str, sources: Iterable[Source]) -> None:
         """Remember what a minion has a use for; the last word counts."""
@@ -133,6 +127,21 @@ class Broker:
             elif answer.reason in (BUSY, DENIED):
                 raise SecretError(answer.reason, f"parameter {wants[want]}: {answer}")
         return found
+
+    def _answers(self, wants: Sequence[Want], optional: Collection[Want]) -> dict[Want, Answer]:
+        deadline = time.monotonic() + PATIENCE
+        found = self._known(wants)
+        lanes: dict[_Lane, list[Want]] = defaultdict(list)
+        for want in dict.fromkeys(wants):
+            if want not in found:
+                lanes[_lane(want)].append(want)
+        for lane, missing in lanes.items():
+            found |= self._fly(lane, missing, deadline)
+        for want, answer in found.items():
+            busy = isinstance(answer, SecretError) and answer.reason == BUSY
+            if busy and want in optional and (old := self._value(want, self._ttl + self._stale)):
+                found[want] = old
+        return {want: found[want] for want in wants}
 
     def _known(self, wants: Iterable[Want]) -> dict[Want, Answer]:
         """Return the answers that are fresh."""

@@ -403,3 +403,14 @@ def test_broker_of_a_masters_options(memory, aws):
 def test_option_that_makes_no_sense_is_refused(memory, options):
     with pytest.raises(ValueError, match=f"aws_secrets: {next(iter(options))} must be a number"):
         Broker(memory / "secrets", **options)
+
+
+def test_memory_that_is_full_is_told_in_one_line(aws, broker, memory, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(ValueError) as caught:
+        broker.get(dotted(1))
+    monkeypatch.undo()
+    assert str(caught.value) == f"{memory}/secrets: No space left on device; mend or remove it"
