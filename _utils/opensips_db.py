@@ -67,7 +67,7 @@ def sync(path: str, tree: dict[str, bytes], *, owner: str, group: str) -> list[s
             _versioned(database, versions)
             database.execute("COMMIT")
     except sqlite3.Error as err:
-        raise OSError(f"{path}: {err}; move it away, then apply the state again") from None
+        raise _unusable(path, err) from None
     return sorted(changed)
 
 
@@ -91,7 +91,7 @@ def withdraw(path: str, uris: list[str]) -> bool:
             database.executemany("UPDATE dispatcher SET state = ? WHERE id = ?", turned)
             database.execute("COMMIT")
     except sqlite3.Error as err:
-        raise OSError(f"{path}: {err}; move it away, then apply the state again") from None
+        raise _unusable(path, err) from None
     return bool(turned)
 
 
@@ -115,6 +115,12 @@ def seed(directory: str, tree: dict[str, bytes], *, owner: str, group: str) -> l
         new.replace(file)
         put.append(file.name)
     return put
+
+
+def _unusable(path: str, err: sqlite3.Error) -> OSError:
+    """Return the error to raise; OpenSIPS may write for longer than we wait, on a slow disk."""
+    remedy = "" if "locked" in str(err) else "move it away, then "
+    return OSError(f"{path}: {err}; {remedy}apply the state again")
 
 
 @contextlib.contextmanager

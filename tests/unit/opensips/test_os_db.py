@@ -1,5 +1,6 @@
 """Salt's tables in the proxy's sqlite, and what a drain writes for the next start."""
 
+import contextlib
 import grp
 import os
 import pwd
@@ -120,6 +121,16 @@ def test_file_that_is_no_database(file):
     file.write_bytes(b"not sqlite at all, but long enough to be looked at" * 30)
     with pytest.raises(OSError, match="move it away, then apply the state again"):
         sync(file, TREE)
+
+
+def test_file_that_the_daemon_writes_for_too_long_is_left_where_it_is(file, monkeypatch):
+    sync(file, TREE)
+    monkeypatch.setattr(opensips_db, "BUSY_SECONDS", 0.05)
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as daemon:
+        daemon.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(OSError, match="database is locked; apply the state again"):
+            sync(file, {**TREE, "dbtext/dispatcher": HEAD + ONE})
+    assert sync(file, TREE) == []
 
 
 def test_a_failure_changes_nothing(file):
