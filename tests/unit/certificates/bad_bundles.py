@@ -151,6 +151,7 @@ CONTAINER = pkcs12.serialize_key_and_certificates(
 DER_KEY = KEYS["leaf"].private_bytes(
     serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
 )
+P256, UNKNOWN_CURVE = (b"\x2a\x86\x48\xce\x3d\x03\x01" + bytes([last]) for last in (7, 99))
 BODY = "".join(pem(LEAF).splitlines()[1:-1])
 WRONG_END = CHAIN.replace("-----END CERTIFICATE-----", "-----END TRUSTED CERTIFICATE-----", 1)
 FOUR = pem(*(issue(f"ca{n}", KEYS["ca"], "root", KEYS["root"], ca=True) for n in range(10)))
@@ -272,6 +273,10 @@ KEYS_AND_SIGNATURES = {
     "exponent above": Bad("RSA key of CN=ca has the exponent 3", below(authority(key=THREE))),
     "DSA": Bad("key is DSA, not RSA", pem(leaf(key=DSA), CA), pem(DSA)),
     "Ed448": Bad("key is Ed448, not RSA", pem(leaf(key=ED448), CA), pem(ED448)),
+    "unknown kind": Bad("key is of a kind or curve that is not supported", key=wrapped(
+        DER_KEY.replace(P256, UNKNOWN_CURVE), "PRIVATE KEY")),
+    "unknown kind above": Bad("certificate 2 of the chain has a key of a kind or curve", pem(LEAF)
+        + patched(CA, P256, UNKNOWN_CURVE)),
     "DSA above": Bad("key of CN=ca is DSA, not", below(authority(key=DSA))),
     "curve": Bad(
         "curve secp256k1 of CN=sip is none of", pem(leaf(key=OTHER_CURVE), CA), pem(OTHER_CURVE)

@@ -110,6 +110,12 @@ def test_facts_are_of_the_first_and_of_nothing_else():
         bundle.facts("x")
 
 
+@pytest.mark.parametrize("text", ["nonsense", "no base64 either!", "c29tZXRoaW5n"])
+def test_text_of_nothing_known_is_no_pem(text):
+    with pytest.raises(ValueError, match=r"^chain is not PEM$"):
+        bundle.verify(text, GOOD["key"])
+
+
 @pytest.mark.parametrize("raw", [b"0\x03\x02\x01\x05", b"0", b"0\x85abcde", b"\x02\x01\x05"])
 def test_block_of_something_else_is_no_certificate(raw):
     with pytest.raises(ValueError, match="certificate 1 of the chain is damaged"):
