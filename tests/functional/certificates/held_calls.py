@@ -5,7 +5,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 from tests.functional.opensips.os_callers import StreamCaller
@@ -73,6 +73,8 @@ class Kind(NamedTuple):
     user: str = ""  # who logs in
     echoes: bool = False
     behind: Answerer | None = None  # who answers, where there is a proxy between
+    address: str = CALLER
+    inside: Callable[[], AbstractContextManager[None]] = nullcontext  # the network to call from
 
 
 class HeldCalls:
@@ -97,7 +99,8 @@ class HeldCalls:
         return self._lasting + [held for made in self._between for held in made]
 
     def _call(self, kind: Kind) -> Phone:
-        phone = Phone(kind.server, kind.transport)
+        with kind.inside():
+            phone = Phone(kind.server, kind.transport, kind.address)
         if kind.user:
             dialog = phone.call_as(kind.user, kind.number)
             assert isinstance(dialog, Dialog), f"{kind.name}: answered {dialog}"

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -21,13 +21,14 @@ from tests.functional.freeswitch.conftest import Node as FreeswitchNode
 from tests.functional.freeswitch.test_fs_faults import connection, globals_of
 from tests.functional.minion import Minion
 from tests.functional.opensips.conftest import Node as OpensipsNode
-from tests.functional.opensips.os_callers import ha1
+from tests.functional.opensips.os_callers import ha1, until
 from tests.support.answerer import Answerer
 from tests.support.phone import Phone
 from tests.support.ports import free_ports
 from tests.support.secure_answerer import SecureAnswerer
 
 PROXY, PBX, SECURE_PBX, SHY_PBX = "127.0.0.10", "127.0.0.31", "127.0.0.32", "127.0.0.33"
+CHAIN, KEY = "certificate-default-chain", "certificate-default-key"  # secrets
 CARRIER = "127.0.0.21"
 USER, *_ = USERS = ("100", "tls-user", "wss-user")  # the first calls, the others are called
 SECURE_NUMBER, SHY_NUMBER = "2000", "3000"  # of the two that are called over TLS
@@ -44,20 +45,23 @@ class Rotating(Minion):
     """
 
     tls: dict[str, tuple[str, int]]
+    own_secrets: dict[str, str]
 
     def give(self, bundle: Bundle) -> None:
         """Have pillar hold another certificate, as its external pillars would."""
-        chain, key = "certificate-default-chain", "certificate-default-key"
-        certificate = {"chain": {"secret": chain}, "key": {"secret": key}, "dns_names": [NAME]}
-        secrets = {
-            chain: bundle.chain,
-            key: bundle.key,
-            "esl-password": "functional-not-a-secret",
-            **{f"ha1-{user}": ha1(user) for user in USERS},
-        }
-        self.give_pillar(
-            **self._rest(), certificates={"default": certificate}, secret_values=secrets
-        )
+        self.give_pillar(**self.declared(), secret_values=self.secrets(bundle))
+
+    def declared(self) -> dict[str, Any]:
+        """Pillar with references to secrets, and without their values."""
+        certificate = {
+            "chain": {"secret": CHAIN}, "key": {"secret": KEY}, "dns_names": [NAME]
+        }  # fmt: skip
+        return {**self._rest(), "certificates": {"default": certificate}}
+
+    def secrets(self, bundle: Bundle) -> dict[str, str]:
+        """Every secret that pillar refers to, by name."""
+        certificate = {CHAIN: bundle.chain, KEY: bundle.key}
+        return {**certificate, **self.own_secrets}
 
     def _rest(self) -> dict[str, Any]:
         """Pillar without its certificate."""
@@ -165,6 +169,8 @@ class Rotating(Minion):
 class Pbx(Rotating, FreeswitchNode):
     """A FreeSWITCH with TLS and WSS."""
 
+    own_secrets: ClassVar = {"esl-password": "functional-not-a-secret"}
+
     def __init__(self, root: Path, flavour: str) -> None:
         super().__init__(root, flavour)
         tls, wss = free_ports(), free_ports()
@@ -214,6 +220,8 @@ class Proxy(Rotating, OpensipsNode):
 
     The third ends its connections after each look, so that the proxy must open new ones.
     """
+
+    own_secrets: ClassVar = {f"ha1-{user}": ha1(user) for user in USERS}
 
     def __init__(self, root: Path, flavour: str, authority: Authority) -> None:
         super().__init__(root, flavour)
@@ -279,7 +287,8 @@ class Proxy(Rotating, OpensipsNode):
         """Call the third PBX, over a connection that is new."""
         self.shy.forget()
         with Phone((PROXY, self.port), through_proxy=True, address=CARRIER) as phone:
-            assert phone.hang_up(phone.call(SHY_NUMBER)) == 200
+            # Whichever process sends may not know yet that another has seen the end.
+            until(lambda: (final := phone.invite(SHY_NUMBER)) and final.status == 200)
         return self.shy.shown[-1:]
 
     def inwards(self) -> list[str]:

@@ -19,7 +19,8 @@ import salt.client
 from tests.functional.freeswitch.conftest import binary, daemon_command
 from tests.functional.minion import Minion
 from tests.functional.test_pillar import Compiler
-from tests.support.loading import REPOSITORY
+from tests.support import bundles
+from tests.support import workspaces as tree
 from tests.support.secrets import referring
 
 ROLES = ("pbx", "fsx")
@@ -32,32 +33,62 @@ _OWN_NETWORK = "/proc/thread-self/ns/net"
 _CLONE_NEWNET = 0x4000_0000
 
 
+LAB = "lab-local"
+
+
 def workspaces() -> list[str]:
-    return sorted(file.stem for file in (REPOSITORY / "pillar/workspaces").glob("*.sls"))
+    """Return the workspaces whose nodes are started: the lab, and one in AWS or all of them."""
+    everything = [one for one in tree.workspaces() if one != LAB]
+    return [LAB, *(everything if os.environ.get("EVERY_WORKSPACE") else ["prod-euw2"])]
+
+
+def nodes(*roles: str) -> list[str]:
+    """Return the nodes of these roles that are started: the lab's, of others one a role."""
+    with tempfile.TemporaryDirectory() as directory:
+        outputs = Path(directory)
+        tree.publish(outputs)
+        found = []
+        for workspace in workspaces():
+            fleet = tree.fleet(workspace, outputs)
+            names = [name for name, entry in fleet.items() if entry["role"] in roles]
+            if workspace != LAB:
+                names = list({fleet[name]["role"]: name for name in names}.values())
+            found += [f"{name}.{workspace}" for name in names]
+    return found
 
 
 def minion_ids() -> list[str]:
-    """Return every node of every workspace that has a FreeSWITCH."""
-    return [
-        f"{name}.{workspace}"
-        for workspace in workspaces()
-        for name, entry in _fleet(workspace).items()
-        if entry["role"] in ROLES
-    ]
+    """Return the nodes that are started and have a FreeSWITCH."""
+    return nodes(*ROLES)
 
 
 def one_of_each_role() -> list[str]:
-    """Return the first node of each workspace and role."""
-    first = {(one.partition("-")[0], one.partition(".")[2]): one for one in minion_ids()[::-1]}
-    return sorted(first.values())
+    """Return the first node of each role of the lab, whose calls stay within it."""
+    ours = [one for one in minion_ids() if one.endswith(f".{LAB}")]
+    return sorted({one.partition("-")[0]: one for one in ours[::-1]}.values())
 
 
-def _fleet(workspace: str) -> dict[str, Any]:
-    """Read the fleet of a workspace; without the step that hides it from who is not of it."""
-    with tempfile.TemporaryDirectory() as directory:
-        compiled = Compiler(Path(directory))
-        compiled.opts["ext_pillar"] = []
-        return compiled(f"{ROLES[0]}-0.{workspace}")["fleet"]
+def compiled(directory: Path, minion_id: str, **override: Any) -> dict[str, Any]:
+    """Return a node's pillar: dummies for secrets, a certificate of its own names, no database."""
+    compiler = Compiler(directory, dummies=tree.accounts())
+    tree.publish(compiler.outputs)
+    pillar = compiler(minion_id, **override)
+    assert "_errors" not in pillar, pillar["_errors"]
+    if not minion_id.endswith(f".{LAB}"):
+        if minion_id.startswith("sip-"):
+            # There is no database here, though a stack said where it is; so users are in pillar.
+            pillar["opensips"]["database"]["remote"] = None
+            users = {"1001": {"ha1": {"secret": "user-1001"}}}
+            registrar = pillar["opensips"]["registrar"]
+            registrar["users"] = dict.fromkeys(registrar["domains"], users)
+            pillar["secret_values"]["user-1001"] = "0" * 32
+        node = pillar["node"]
+        names = [one.format(**node) for one in pillar["certificates"]["default"]["dns_names"]]
+        pillar["certificates"]["default"].update(dns_names=names, directory=f"{directory}/tls")
+        made = bundles.renewed(names=names)
+        for part in ("chain", "key"):
+            pillar["secret_values"][f"certificate-default-{part}"] = made[part]
+    return pillar
 
 
 class Network:
@@ -74,8 +105,7 @@ class Network:
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
         """Work in it: this thread, and the processes and threads that it starts."""
-        with _returning():
-            _check(_libc.setns(self._handle, _CLONE_NEWNET))
+        with entered(self._handle):
             yield
 
     def close(self) -> None:
@@ -87,6 +117,14 @@ class Network:
                     os.kill(int(process.name), signal.SIGKILL)
                     os.waitpid(int(process.name), 0)
         os.close(self._handle)
+
+
+@contextlib.contextmanager
+def entered(handle: int) -> Iterator[None]:
+    """Have this thread work in the network that an open file stands for."""
+    with _returning():
+        _check(_libc.setns(handle, _CLONE_NEWNET))
+        yield
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -122,8 +160,7 @@ class Place(Minion):
         self.flavour = flavour
         override = referring("freeswitch", {**freeswitch, "tls_directory": str(root / "sofia")})
         del override["secret_values"]  # that is for aws_secrets to say
-        self.pillar = Compiler(root / "compiler")(minion_id, **override)
-        assert "_errors" not in self.pillar, self.pillar["_errors"]
+        self.pillar = compiled(root / "compiler", minion_id, **override)
         self._give_pillar(root / "pillar")
         pidfile = root / "run" / "freeswitch.pid"
         self._me = pwd.getpwuid(os.geteuid()).pw_name
@@ -172,7 +209,8 @@ class Place(Minion):
     def start(self) -> None:
         """Apply the states in their order: certificates, configuration, daemon."""
         for chunk in self._certificates:
-            wanted = {key: chunk[key] for key in ("name", "dns_names", "directory", "layout")}
+            arguments = ("name", "dns_names", "directory", "layout")
+            wanted = {key: chunk[key] for key in arguments if key in chunk}
             self._done(self.caller.cmd("state.single", "certificate.deployed", owner=self._me,
                                        **wanted))  # fmt: skip
         self._done({"configured": self.configured()})
