@@ -16,6 +16,9 @@ if [ ! -x "$BAKED/salt-call" ]; then
     # The schema check of pillar needs one package that Salt's own Python does not bring.
     if [ -x /usr/bin/salt-master ]; then
         salt-pip install --quiet 'jsonschema>=4.20'
+        # External pillars use the package beside them.
+        site=$(/opt/saltstack/salt/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+        echo /srv/guardian > "$site/guardian.pth"
         systemctl restart salt-master
     fi
     exit 0

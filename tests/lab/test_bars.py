@@ -15,6 +15,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(500)]
 
 RTP = {"freeswitch": {"rtp": {"start_port": 40000, "end_port": 41000}}}
 
+DAMAGED = "-----BEGIN PRIVATE KEY-----\nnonsense\n-----END PRIVATE KEY-----\n"
+
 
 def test_second_apply_changes_nothing(region: Region) -> None:
     for node, returned in region.salt("*", "state.apply", timeout=120).items():
@@ -92,7 +94,11 @@ def test_killed_guardian_resumes(region: Region) -> None:
             "OpenSIPS configured",
             "refused, nothing changed: conf.d/10-core.cfg:",
         ),
-        ({"certificates": {"default": {"key": "nonsense"}}}, "Certificate default deployed", "PEM"),
+        (
+            {"secrets": {"certificate-default-key": {"dummy": DAMAGED}}},
+            "Certificate default deployed",
+            "key is damaged; export it anew",
+        ),
     ],
 )
 def test_bad_input_changes_nothing(region: Region, pillar: dict, state: str, told: str) -> None:
@@ -103,10 +109,30 @@ def test_bad_input_changes_nothing(region: Region, pillar: dict, state: str, tol
     assert not any(e["changes"] for e in returned["sip-01.lab-local"].values())
 
 
-def test_pillar_that_breaks_its_schema_stops_every_state(region: Region) -> None:
-    pillar = json.dumps({"freeswitch": {"max_sesions": 5}})
-    (returned,) = region.salt("pbx-01*", "state.apply", timeout=120, pillar=pillar).values()
-    assert "freeswitch:max_sesions: unknown key (did you mean max_sessions?)" in returned[1]
+@pytest.mark.parametrize(
+    ("pillar", "told"),
+    [
+        (
+            {"freeswitch": {"max_sesions": 5}},
+            "freeswitch:max_sesions: unknown key (did you mean max_sessions?)",
+        ),
+        (
+            {"freeswitch": {"esl_password": "not-a-secret"}},
+            "freeswitch:esl_password: must be a reference to a secret; declare it under secrets",
+        ),
+        (
+            {"freeswitch": {"esl_password": {"secret": "esl-pasword"}}},
+            "no secret esl-pasword is declared (did you mean esl-password?)",
+        ),
+    ],
+)
+def test_pillar_that_breaks_its_schema_stops_every_state(
+    region: Region, pillar: dict, told: str
+) -> None:
+    given = json.dumps(pillar)
+    (returned,) = region.salt("pbx-01*", "state.apply", timeout=120, pillar=given).values()
+    assert any(told in line for line in returned)
+    assert "not-a-secret" not in str(returned)
 
 
 def test_drained_peer_stays_out_across_reload_and_restart(region: Region) -> None:
