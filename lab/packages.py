@@ -1,7 +1,8 @@
 """The voice repository: `freeswitch` and `opensips` packages built from the twins, signed.
 
 A twin's directory holds `package/`, the file tree of the package with its DEBIAN/ folder, and
-the Python files that go to /usr/lib/<name>/ with those of twins/common/.
+the Python files that go to /usr/lib/<name>/ with those of twins/common/. A file `modules` names
+packages that are empty, for what the real daemon has apart is in the twin itself.
 """
 
 import hashlib
@@ -31,6 +32,8 @@ def repository() -> Path:
         pool.mkdir(parents=True)
         for twin in _twins():
             _build(twin, Path(temporary) / twin.name, pool)
+            for module in _modules(twin):
+                _build_empty(module, twin, Path(temporary) / module, pool)
         _index(unfinished)
         _sign(unfinished, Path(temporary) / "gnupg")
         unfinished.rename(directory)
@@ -60,6 +63,30 @@ def _build(twin: Path, tree: Path, pool: Path) -> None:
         shutil.copy(source, library)
     for script in (tree / "DEBIAN").iterdir():
         script.chmod(0o755 if script.suffix == "" and script.name in _SCRIPTS else 0o644)
+    _pack(tree, pool)
+
+
+def _modules(twin: Path) -> list[str]:
+    named = twin / "modules"
+    return named.read_text().split() if named.exists() else []
+
+
+def _build_empty(name: str, twin: Path, tree: Path, pool: Path) -> None:
+    """A package without files, of the twin's own version."""
+    (tree / "DEBIAN").mkdir(parents=True)
+    control = (twin / "package/DEBIAN/control").read_text()
+    depends = f"Depends: {twin.name}"
+    lines = [
+        line
+        for line in control.replace(f"Package: {twin.name}\n", f"Package: {name}\n").splitlines()
+        if not line.startswith(" ")
+    ]
+    lines = [depends if line.startswith("Depends:") else line for line in lines]
+    (tree / "DEBIAN/control").write_text("\n".join(lines) + "\n")
+    _pack(tree, pool)
+
+
+def _pack(tree: Path, pool: Path) -> None:
     # A fixed time makes the same twin the same package, byte for byte.
     run(
         ["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", tree, pool],
