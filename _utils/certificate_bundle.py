@@ -25,6 +25,11 @@ try:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
+    # Whatever a certificate that is not well formed may raise when it is looked at.
+    FAULTS = (
+        *(ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension),
+        *(x509.InvalidVersion, x509.UnsupportedGeneralNameType),
+    )
     HAS_CRYPTOGRAPHY = True
 except ImportError:
     HAS_CRYPTOGRAPHY = False
@@ -105,7 +110,7 @@ def facts(chain: str) -> dict:
         warnings.simplefilter("ignore")
         try:
             return _facts(x509.load_pem_x509_certificate(str(chain).encode()))
-        except (ValueError, UnsupportedAlgorithm):
+        except FAULTS:
             raise ValueError("that is no certificate in PEM") from None
 
 
@@ -159,6 +164,8 @@ def _certificate(pem: str, number: int) -> x509.Certificate:
         raise ValueError(f"{what} is of a version that does not exist") from None
     except UnsupportedAlgorithm:
         raise ValueError(f"{what} has a key of a kind or curve that is not supported") from None
+    except x509.UnsupportedGeneralNameType:
+        raise ValueError(f"{what} has a name that is neither of DNS nor an address") from None
     except (ValueError, TypeError):
         raise ValueError(f"{what} is damaged; export it anew") from None
     if found.version is not x509.Version.v3:

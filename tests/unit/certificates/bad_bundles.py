@@ -257,6 +257,8 @@ BLOCKS = {
         LEAF, b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07") + pem(CA)),
     "extension twice": Bad("has an extension twice", patched(
         TWO, b"\x86\x8d\x1f\x02", b"\x86\x8d\x1f\x01") + pem(CA)),
+    "X.400 name": Bad("certificate 1 of the chain has a name that is neither", patched(
+        LEAF, b"\x82\x0fsip.example.org", b"\xa3\x0fsip.example.org") + pem(CA)),
     "negative serial": Bad("certificate 1 of the chain has a serial number", patched(
         leaf(serial=0x55), b"\xa0\x03\x02\x01\x02\x02\x01\x55", b"\xa0\x03\x02\x01\x02\x02\x01\xd5",
         ) + pem(CA)),

@@ -106,8 +106,9 @@ def test_facts_are_of_the_first_and_of_nothing_else():
     assert facts["names"] == ["sip.example.org", "*.voice.example.org"]
     assert facts["not_before"] < facts["not_after"]
     assert bundle.parts(GOOD["chain"]) == [pem(LEAF), pem(CA)]
-    with pytest.raises(ValueError, match="that is no certificate in PEM"):
-        bundle.facts("x")
+    for fault in ("nonsense", "extension twice", "no such version", "X.400 name"):
+        with pytest.raises(ValueError, match="that is no certificate in PEM"):
+            bundle.facts(BAD[fault].chain)
 
 
 @pytest.mark.parametrize("text", ["nonsense", "no base64 either!", "c29tZXRoaW5n"])

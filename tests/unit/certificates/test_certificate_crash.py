@@ -180,6 +180,25 @@ def test_killed_anywhere_a_whole_bundle_is_live_and_the_next_run_repairs(
     assert all(one["since"] for one in told), "none is there that never was live"
 
 
+def test_two_runs_at_once_wait_for_each_other(memory):
+    made = Rotation(memory)
+    made.begin()
+    children = []
+    for bundle in (NEW, OTHER, *PAST):
+        child = os.fork()
+        if not child:
+            status = 1
+            with contextlib.suppress(Exception):
+                for _ in range(5):
+                    assert made.shelf.deploy(bundle, layout=made.layout)["result"] is True
+                status = 0
+            os._exit(status)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0, 0]
+    assert made.live() in (NEW, OTHER, *PAST)
+    assert made.strays() == []
+
+
 # -- the disk is full ----------------------------------------------------------------------------
 
 CALLS = ["open", "write", "fsync", "mkdir", "symlink", "chmod", "fchown", "utime"]
