@@ -48,6 +48,7 @@ class Aws:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._clients: dict[tuple[str, str], Any] = {}
         self.environment = {
             "AWS_ENDPOINT_URL": url,
             "AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST",
@@ -64,13 +65,16 @@ class Aws:
         """Return a boto3 client of it, whose calls are counted like all others."""
         import boto3
 
-        return boto3.client(
+        if (service, region) in self._clients:
+            return self._clients[service, region]
+        made = self._clients[service, region] = boto3.client(
             service,
             region_name=region,
             endpoint_url=self.url,
             aws_access_key_id="AKIATESTTESTTESTTEST",
             aws_secret_access_key="not-a-secret",
         )
+        return made
 
     def parameters(self, values: Mapping[str, str], region: str = REGION) -> None:
         """Store SecureString parameters; one that exists gets a new version."""
