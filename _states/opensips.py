@@ -71,8 +71,8 @@ def configured(name="/etc/opensips", source="salt://opensips/files", context=Non
 
     context
         All the templates may use; they read no pillar. A mapping, or the same as JSON text: Salt
-        looks for slots in every value of a mapping, 0.3 s of CPU with 10,000 destinations. Secrets in
-        it are references, which are resolved where files are written.
+        looks for slots in every value of a mapping, 0.3 s of CPU with 10,000 destinations. Secrets
+        in it are references, which are resolved where files are written.
 
     OpenSIPS itself checks the tree and boots it in a network of its own before it is exchanged in
     one step and applied by the least action. On a node in service, files that need a restart stay
