@@ -173,7 +173,9 @@ def _one(environment: jinja2.Environment, name: str, context: dict, component: s
         raise ValueError(f"{err.name}:{err.lineno}: {err.message}") from None
     except jinja2.UndefinedError as err:
         raise ValueError(f"{name}: {err.message}; set it in pillar {component}") from None
-    except (TypeError, ValueError, ArithmeticError, LookupError) as err:
+    except jinja2.TemplateError as err:
+        raise ValueError(f"{name}: {err.message}") from None
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as err:
         raise ValueError(
             f"{name}: {type(err).__name__} while rendering; check its pillar"
         ) from None

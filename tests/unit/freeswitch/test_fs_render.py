@@ -185,6 +185,7 @@ def test_manifest_that_is_none(own, manifest):
         ),
         ("{{ secret + 1 }}", r"^a.xml.jinja: TypeError while rendering; check its pillar$"),
         ("{{ secret | int / 0 }}", r"^a.xml.jinja: ZeroDivisionError while rendering; check its"),
+        ("{{ [1] | map('nosuch') | list }}", r"^a.xml.jinja: No filter named 'nosuch'.$"),
         ("{{ '%d' | format(secret) }}", r"^a.xml.jinja: TypeError while rendering; check its"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Secrets that are looked for everywhere but where they belong."""
