@@ -285,6 +285,8 @@ def _serve(port: int) -> None:
         def log_request(self, *_: Any) -> None:
             pass
 
+    for service in (*_SERVICES.values(), "sts"):
+        create_backend_app(service)  # moto imports each at its first call, which may take seconds
     application = _Faults(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", port, application, threaded=True, request_handler=Quiet)
     print("ready", flush=True)
