@@ -46,16 +46,13 @@ class Answer:
 
 @contextmanager
 def master(world: World, kind: str, workers: int) -> Iterator[Master]:
-    """Run a master that compiles pillar of a kind; all minions have one key, which it accepts."""
-    import salt.crypt
-
+    """Run a master that compiles pillar of a kind, and has accepted all minions' keys."""
     root = world.directory / f"master-{kind}"
     running = Master(root, free_ports(2))
-    for name in ("minion", "pki/minions", "etc", "sock"):
+    for name in ("etc", "sock"):
         (root / name).mkdir(parents=True)
-    salt.crypt.write_keys(str(root / "minion"), "minion", 2048)
-    for minion in world.minions:
-        shutil.copy(root / "minion" / "minion.pub", root / "pki" / "minions" / minion)
+    shutil.copytree(world.directory / "pki", root / "pki")
+    shutil.copytree(world.keys, root / "minion")
     options = world.options(kind)
     config = {
         **{name: options[name] for name in _CONFIGURED},

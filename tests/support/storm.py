@@ -12,6 +12,7 @@ import math
 import multiprocessing
 import os
 import queue
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,7 @@ class World:
         ]
         self._tree("with", secret=True)
         self._tree("without", secret=False)
+        self._keys()
         self._grants()
         self._schema()
         self.parameters = self._parameters()
@@ -128,6 +130,7 @@ class World:
                 {"fleet_node": True},
                 {"aws_secrets": {"grants": grants, "region": REGION, **broker}},
                 {"pillar_schema": schema},
+                {"secrets_sealed": {"plain": ["lab"]}},
             ]  # fmt: skip
         elif kind != "without":
             shared = [source for _, source in SHARED.values()]
@@ -148,6 +151,7 @@ class World:
             pillar_dirs=[str(REPOSITORY / "_pillar"), str(HERE / "plain_pillar")],
             utils_dirs=[str(REPOSITORY / "_utils")],
             ext_pillar=chain,
+            __role="master",
             file_client="local",
         )
         return options
@@ -185,6 +189,17 @@ class World:
         (root / "fleet.yaml").write_text(yaml.safe_dump(_catalogue()))
         for file, content in files.items():
             (root / f"{file}.sls").write_text(yaml.safe_dump(content))
+
+    def _keys(self) -> None:
+        """All minions have one key, which the master has accepted of each."""
+        import salt.crypt
+
+        self.keys, accepted = self.directory / "keys", self.directory / "pki" / "minions"
+        self.keys.mkdir()
+        accepted.mkdir(parents=True)
+        salt.crypt.write_keys(str(self.keys), "minion", 2048)
+        for minion in self.minions:
+            shutil.copy(self.keys / "minion.pub", accepted / minion)
 
     def _grants(self) -> None:
         """The repository's, and one for what a stack keeps to itself."""

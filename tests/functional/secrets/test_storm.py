@@ -6,6 +6,7 @@ The thousand, the times and the real master are in tests/bench/secrets_storm.py.
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import salt.pillar
@@ -40,17 +41,19 @@ def test_a_sensitive_output_reaches_its_role_as_a_secret_and_stands_nowhere_else
     tmp_path: Path, aws: Aws, memory: Path
 ) -> None:
     world = storm.World(tmp_path, aws, 20, str(memory / "secrets"))
-    found = {
-        role: salt.pillar.Pillar(
-            world.options("ours"), {}, f"{role}-0001.prod-euw2", "base"
-        ).compile_pillar()
-        for role in ("sip", "pbx")
-    }
-    values = found["sip"].pop("secret_values")
-    password = values["database-password"]
-    assert password == "not-a-secret-database-password"
-    assert found["sip"]["opensips"]["database"]["remote"]["password"] == {
-        "secret": "database-password"
-    }
-    assert found["sip"]["stack"]["databases"] == {}
-    assert password not in json.dumps(found), "not with its role, nor with any other"
+    options = world.options("ours")
+
+    def compiled(role: str) -> dict[str, Any]:
+        minion = f"{role}-0001.prod-euw2"
+        return salt.pillar.Pillar(options, {}, minion, "base").compile_pillar()
+
+    sealed = {role: compiled(role) for role in storm.ROLES}
+    password = "not-a-secret-database-password"
+    assert password not in json.dumps(sealed)
+    assert sealed["sip"]["stack"]["databases"] == {}
+    held = sealed["sip"]["opensips"]["database"]["remote"]["password"]
+    assert held == {"secret": "database-password"}
+    assert options["ext_pillar"].pop() == {"secrets_sealed": {"plain": ["lab"]}}
+    values = {role: compiled(role)["secret_values"] for role in storm.ROLES}
+    assert values["sip"]["database-password"] == password
+    assert password not in json.dumps([values["pbx"], values["fsx"]])
