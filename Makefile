@@ -22,7 +22,8 @@ lab-down: $(VENV)/.complete  ## End the lab; nothing stays behind but the cache 
 	@$(VENV)/bin/guardian lab down
 
 # Most tests wait for hosts and daemons, not for a core, so three files run side by side. Every line of
-# the PBX and proxy modules, states and utils (setup.cfg) must be reached, or it does not pass.
+# the PBX, proxy, certificate and secret modules, states and utils (setup.cfg) must be reached, or it
+# does not pass.
 test: setup lint  ## Set up, then every test.
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder \
 	    --cov --cov-report=term --cov-fail-under=100
