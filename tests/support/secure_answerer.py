@@ -59,7 +59,7 @@ class SecureAnswerer(Answerer):
                 threading.Thread(target=self._talk, args=[plain], daemon=True).start()
 
     def _talk(self, plain: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # also one that `forget` has closed
             link = self._context.wrap_socket(plain, server_side=True)
             self._links.append((link, threading.current_thread()))
             shown = link.getpeercert(binary_form=True) or b""
