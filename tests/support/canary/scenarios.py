@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.support import bundles
 from tests.support.canary.region import REPOSITORY, WORKSPACE, Region, bin_
+from tests.support.region import until
 
 SCENARIOS: dict[str, Callable[[Region], None]] = {}
 QUICK: list[str] = []
@@ -80,6 +81,17 @@ def failures(told: dict[str, Any]) -> list[str]:
 
 def apply(region: Region, target: str = "*", *names: str, **keywords: Any) -> dict[str, Any]:
     return region.ask(target, "state.apply", *names, **keywords)
+
+
+def recovered(region: Region) -> None:
+    """Wait until pillar is whole again: a failure is remembered for a while."""
+
+    def whole() -> bool:
+        region.forget()
+        region.ask("*", "saltutil.refresh_pillar", wait=True)
+        return not any(region.ask("*", "pillar.raw", "_errors").values())
+
+    until(whole, "pillar without errors", 60)
 
 
 # -- as it should be -----------------------------------------------------------------------------
@@ -258,7 +270,7 @@ def aws_refuses(region: Region) -> None:
         if kind == "deny":
             assert failures(apply(region, region.switches, "freeswitch.configured"))
         region.aws.heal()
-    region.forget()
+    recovered(region)
 
 
 @scenario
@@ -267,7 +279,7 @@ def aws_throttles(region: Region) -> None:
     region.forget()
     assert failures(apply(region, region.switches, "freeswitch.configured"))
     region.aws.heal()
-    region.forget()
+    recovered(region)
 
 
 @scenario
@@ -276,7 +288,7 @@ def secret_that_is_a_placeholder(region: Region) -> None:
         with region.spoilt({f"{region.switch}/freeswitch-esl-password": value}):
             found = failures(apply(region, region.switches, "freeswitch.configured"))
             assert found, value
-            assert "freeswitch-esl-password" in found[0]
+            assert "freeswitch-esl-password" in str(found), found
 
 
 @scenario
@@ -337,6 +349,9 @@ def _refused(region: Region, count: int) -> None:
         with region.serving({file: right.replace("</settings>", f"{line}\n</settings>")}):
             told = region.ask(region.switches, "state.sls_id", *only)
         assert failures(told), line
+    # What a check lets through is on disk until it is put back.
+    assert failures(apply(region, PROXIES, "opensips.configured")) == []
+    assert failures(apply(region, region.switches, "freeswitch.configured")) == []
 
 
 @quick
@@ -358,7 +373,8 @@ def daemon_that_does_not_start(region: Region) -> None:
     found = failures(apply(region, PROXIES, "opensips"))
     region.inside("sip", "rm", "/run/unstartable")
     assert found
-    assert failures(apply(region, PROXIES, "opensips")) == []
+    found = failures(apply(region, PROXIES, "opensips"))
+    assert found == [], found
 
 
 @quick
@@ -466,8 +482,10 @@ def operator_who_listens(region: Region) -> None:
 def database_that_is_not_there(region: Region) -> None:
     """The URL of a database, password and all, goes to a daemon that cannot use it."""
     region.publish(sip_remote=region.remote)
-    assert failures(apply(region, PROXIES, "opensips.configured"))
+    for test in (True, False):
+        apply(region, PROXIES, "opensips", test=test)
     region.publish()
+    assert failures(apply(region, PROXIES, "opensips.configured")) == []
 
 
 @scenario
