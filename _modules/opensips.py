@@ -1939,10 +1939,11 @@ def _tables(context):
 
 def _planned_certificates(context):
     """Return {path: content} of certificates not deployed yet, as test mode finds them."""
+    known = __salt__["pillar.get"]("certificates", {}, unmask=True)
     return {
         f"{directory}/{file}": bundle[column].encode()
         for name, directory in (context.get("certificates") or {}).items()
-        if not Path(directory).exists()
+        if name in known and not Path(directory).exists()
         for bundle in [_bundle(name)]
         for file, column in (("chain.pem", "certificate"), ("key.pem", "private_key"))
     }

@@ -175,7 +175,7 @@ def test_database_of_others_has_only_what_calls_create(tmp_path):
         ("rtpengine", lambda value: {"0": [value]}),
         *(
             ("database", lambda value, key=key: {"remote": {**REMOTE, key: value}})
-            for key in REMOTE
+            for key in ("driver", "host", "name", "user")
         ),
         ("defence", lambda value: {"scanners": [value]}),
         ("fraud", lambda value: {"1": [{"prefix": value}]}),
