@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from exports import TEXT
+from release import release
 
 # A core variable and what its value must be: `b`oolean or number, `n`umber, `s`tring, `w`ord.
 GLOBALS: dict[str, str] = {
@@ -95,6 +96,8 @@ def _read() -> dict[str, Module]:
             module.variables |= {word.rstrip("="): word.endswith("=") for word in words}
         else:
             module.transformations = tuple(words)
+    if release() >= 36:
+        modules["db_sqlite"].parameters["busy_timeout"] = "int"
     return modules
 
 
