@@ -22,7 +22,9 @@ def managed(minion, tmp_path):
     file = tmp_path / "auth.conf.d" / "voice.conf"
 
     def apply(*values, test=False, **arguments):
-        minion.give_pillar(**({"secret_values": dict.fromkeys(["login"], *values)} if values else {}))
+        minion.give_pillar(
+            **({"secret_values": dict.fromkeys(["login"], *values)} if values else {})
+        )
         arguments = {"name": str(file), "content": {"secret": "login"}, **arguments}
         answer = minion.caller.cmd("state.single", "secret_file.managed", test=test, **arguments)
         (ret,) = answer.values()

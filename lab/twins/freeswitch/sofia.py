@@ -264,6 +264,7 @@ class Profile(asyncio.DatagramProtocol):
     async def _run(self, call: Call) -> None:
         """Walk through the dialplan's applications; the call ends when they do."""
         fields = {
+            **self.core.variables,
             "destination_number": call.destination,
             "caller_id_number": call.caller,
             "network_addr": call.source[0],

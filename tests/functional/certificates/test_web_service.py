@@ -68,8 +68,9 @@ def test_what_is_on_disk_but_not_served_is_reloaded(web):
     ret = web.deployed()
     assert ret["changes"] == predicted["changes"]
     at = f"127.0.0.1:{web.port}"
-    assert ret["changes"]["served"] == {at: {
-        "old": f"serves serial {web.old}", "new": f"serves serial {serial}"}}
+    assert ret["changes"]["served"] == {
+        at: {"old": f"serves serial {web.old}", "new": f"serves serial {serial}"}
+    }
     assert ret["comment"] == "certificate web reloaded"
     assert web.serves() == serial
     assert web.deployed()["changes"] == {}

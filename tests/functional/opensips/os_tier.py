@@ -23,10 +23,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.functional.freeswitch.fs_places import Network, Place, until, workspaces
+from tests.functional.freeswitch.fs_places import Network, Place, compiled, nodes, until
 from tests.functional.minion import Minion
-from tests.functional.test_pillar import Compiler
 from tests.support import real_opensips
+from tests.support import workspaces as tree
 from tests.support.loading import REPOSITORY, load
 from tests.support.phone import Dialog, Phone
 
@@ -48,20 +48,14 @@ mi = load("_utils/mi.py")
 
 
 def fleet(workspace: str, directory: Path) -> dict[str, Any]:
-    """Read the fleet of a workspace; without the step that hides it from who is not of it."""
-    compiled = Compiler(directory)
-    compiled.opts["ext_pillar"] = []
-    return compiled(f"sip-0.{workspace}")["fleet"]
+    """Return a workspace's nodes by host name."""
+    tree.publish(directory)
+    return tree.fleet(workspace, directory)
 
 
-def proxies(directory: Path) -> list[str]:
-    """Return the minion id of every proxy of every workspace."""
-    return [
-        f"{name}.{workspace}"
-        for workspace in workspaces()
-        for name, entry in fleet(workspace, directory).items()
-        if entry["role"] == "sip"
-    ]
+def proxies() -> list[str]:
+    """Return the minion ids of the proxies that are started."""
+    return nodes("sip")
 
 
 def opensips_binary(flavour: str, root: Path) -> Path:
@@ -121,8 +115,7 @@ class Proxy(Place):
         real = shutil.which("opensips")
         if flavour == "real" and real:
             opensips["module_path"] = real_opensips.modules()
-        self.pillar = Compiler(root / "compiler")(minion_id, opensips=opensips)
-        assert "_errors" not in self.pillar, self.pillar["_errors"]
+        self.pillar = compiled(root / "compiler", minion_id, opensips=opensips)
         if named:
             name, address = named
             minion_id = f"{name}.{minion_id.partition('.')[2]}"
@@ -182,7 +175,7 @@ class Proxy(Place):
     @property
     def address(self) -> tuple[str, int]:
         (first, *_) = self.context["sockets"]
-        return first["address"] or self.context["node"]["address"], first["port"]
+        return first.get("address") or self.context["node"]["address"], first["port"]
 
     def pid(self) -> int:
         return int(self.pidfile.read_text())

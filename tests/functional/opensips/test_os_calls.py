@@ -237,7 +237,7 @@ def destinations(count):
 @pytest.mark.parametrize("flavour", flavours("opensips"))
 @pytest.mark.parametrize("driver", ["text", "sqlite"])
 def test_reload_of_many_destinations_keeps_every_state(flavour, driver, tmp_path, request):
-    (minion_id, *_) = proxies(tmp_path / "fleets")
+    (minion_id, *_) = proxies()
     rows, seconds = destinations(ROWS), {}
     told = {"memory": {"shared": 256, "private": 16}, "trusted": [CALLER],
             "ping": {"interval": 300, "failures": 2}, "database": {"local": driver}}  # fmt: skip

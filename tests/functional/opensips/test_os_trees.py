@@ -1,9 +1,7 @@
 """The proxies of the real workspaces, each with what its pillar gives it: do they answer?"""
 
 import os
-import tempfile
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -22,11 +20,6 @@ def voice_binary(tmp_path_factory):
     yield from installed(tmp_path_factory.mktemp("bin"))
 
 
-def everyone():
-    with tempfile.TemporaryDirectory() as directory:
-        return proxies(Path(directory))
-
-
 def beside(proxy, directory):
     """Return a network with the addresses of the node and of all others in its fleet."""
     _, _, workspace = proxy.context["node"]["id"].partition(".")
@@ -36,10 +29,10 @@ def beside(proxy, directory):
 
 @pytest.mark.parametrize("workspace", workspaces())
 def test_every_workspace_has_a_proxy_here(workspace):
-    assert any(one.endswith(f".{workspace}") for one in everyone())
+    assert any(one.endswith(f".{workspace}") for one in proxies())
 
 
-@pytest.mark.parametrize("minion_id", everyone())
+@pytest.mark.parametrize("minion_id", proxies())
 @pytest.mark.parametrize("flavour", flavours("opensips"))
 def test_tree_of_a_proxy_loads_without_a_word_and_answers(flavour, minion_id, tmp_path):
     proxy = Proxy(tmp_path / "proxy", flavour, minion_id)
@@ -58,7 +51,7 @@ def test_complaint_of_a_daemon_is_heard(flavour, tmp_path):
     """What the test above would see."""
     if flavour == "twin":
         pytest.skip("the twin does not run startup_route")
-    proxy = Proxy(tmp_path / "proxy", flavour, everyone()[0])
+    proxy = Proxy(tmp_path / "proxy", flavour, proxies()[0])
     routes = proxy.source / "routes.d/20-dispatch.cfg.jinja"
     routes.write_text(routes.read_text() + 'startup_route { xlog("L_ERR", "a fault\\n"); }\n')
     with closing(beside(proxy, tmp_path / "fleet")) as network, network.inside():

@@ -1,4 +1,4 @@
-"""Every role of every workspace, offline: it compiles, its states do, and its daemon's tree is fit."""
+"""Every role of every workspace, offline: pillar and states compile, and the tree is fit."""
 
 import json
 
@@ -85,8 +85,10 @@ def test_every_layer_is_named_by_the_top_and_given_to_the_workspaces_it_is_for(r
 
 
 @pytest.mark.parametrize(
-    "file", sorted(workspaces.PILLAR.rglob("*.sls")), ids=lambda file: f"{file.parent.name}/{file.stem}"
-)  # fmt: skip
+    "file",
+    sorted(workspaces.PILLAR.rglob("*.sls")),
+    ids=lambda file: f"{file.parent.name}/{file.stem}",
+)
 def test_layer_is_short_and_chosen_by_the_id_alone(file):
     text = file.read_text()
     assert text.startswith("#"), "says in one line what it is for"

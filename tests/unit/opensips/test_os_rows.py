@@ -142,7 +142,10 @@ def test_users_are_salts_only_where_pillar_has_them():
     assert opensips_rows.rows(everything(), read)["subscriber"] == [
         {"username": "1001", "domain": "voice.example.com", "ha1": "0123456789abcdef" * 2}
     ]
-    elsewhere = {"registrar": {"domains": ["a.example.com"]}, "database": {"remote": {"driver": "x"}}}
+    elsewhere = {
+        "registrar": {"domains": ["a.example.com"]},
+        "database": {"remote": {"driver": "x"}},
+    }
     assert "subscriber" not in opensips_rows.rows(elsewhere)
     assert "subscriber" in opensips_rows.filled_elsewhere(elsewhere)
     assert "subscriber" not in opensips_rows.filled_elsewhere(everything())
