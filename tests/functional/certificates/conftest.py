@@ -6,6 +6,7 @@ import pytest
 
 from tests.functional.certificates import rotating
 from tests.functional.certificates.authority import Authority
+from tests.functional.certificates.web_node import WebNode
 from tests.functional.freeswitch.conftest import flavours as freeswitch_flavours
 from tests.functional.opensips.conftest import flavours as opensips_flavours
 
@@ -13,6 +14,16 @@ from tests.functional.opensips.conftest import flavours as opensips_flavours
 @pytest.fixture
 def authority():
     return Authority()
+
+
+@pytest.fixture(scope="module")
+def shared_web(tmp_path_factory):
+    """A node with a web service, for all tests of a file."""
+    made = WebNode(tmp_path_factory.mktemp("web") / "node")
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 def _places():

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.functional.certificates.web_node import ME, WebNode
+from tests.functional.certificates.web_node import ME
 from tests.functional.test_pillar import Compiler
 from tests.support.bundles import CA, DAY, GOOD, KEYS, NOW, leaf, pem, renewed
 from tests.support.ports import free_ports
@@ -12,25 +12,16 @@ from tests.support.ports import free_ports
 HOUR = DAY / 24
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    made = WebNode(tmp_path_factory.mktemp("beacon") / "node")
-    try:
-        yield made
-    finally:
-        made.close()
-
-
 @pytest.fixture
-def web(shared):
+def web(shared_web):
     """It serves a good certificate, and nothing else is there."""
-    shutil.rmtree(shared.directory, ignore_errors=True)
-    shared.holds(GOOD)
-    assert shared.deployed()["result"] is True
-    if not shared.caller.cmd("service.status", "web"):
-        shared.start()
-    shared.deployed()
-    return shared
+    shutil.rmtree(shared_web.directory, ignore_errors=True)
+    shared_web.holds(GOOD)
+    assert shared_web.deployed()["result"] is True
+    if not shared_web.caller.cmd("service.status", "web"):
+        shared_web.start()
+    shared_web.deployed()
+    return shared_web
 
 
 def put(web, name, bundle):

@@ -2,35 +2,25 @@
 
 import pytest
 
-from tests.functional.certificates.web_node import WebNode
 from tests.support.bundles import GOOD, KEYS, LEAF, pem, renewed
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    made = WebNode(tmp_path_factory.mktemp("web") / "node")
-    try:
-        yield made
-    finally:
-        made.close()
-
-
 @pytest.fixture
-def web(shared):
+def web(shared_web):
     """It serves a good certificate."""
     for name in ("stubborn", "unreloadable"):
-        (shared.root / name).unlink(missing_ok=True)
+        (shared_web.root / name).unlink(missing_ok=True)
     bundle = renewed()
-    shared.holds(bundle)
-    ret = shared.deployed()
+    shared_web.holds(bundle)
+    ret = shared_web.deployed()
     assert ret["result"] is True, ret["comment"]
-    if not shared.caller.cmd("service.status", "web"):
+    if not shared_web.caller.cmd("service.status", "web"):
         assert ret["comment"].endswith("; web does not run")
-        shared.start()
-    shared.old = shared.call("facts", bundle["chain"])["serial"]
-    assert shared.serves() == shared.old
-    shared.before = shared.reloads(), tree(shared)
-    return shared
+        shared_web.start()
+    shared_web.old = shared_web.call("facts", bundle["chain"])["serial"]
+    assert shared_web.serves() == shared_web.old
+    shared_web.before = shared_web.reloads(), tree(shared_web)
+    return shared_web
 
 
 def tree(web):
