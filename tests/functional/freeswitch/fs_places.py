@@ -43,7 +43,7 @@ def workspaces() -> list[str]:
 
 
 def nodes(*roles: str) -> list[str]:
-    """Return the nodes of these roles that are started: the lab's, of others one a role."""
+    """Return the nodes of these roles that are started: the lab's, of others the first a role."""
     with tempfile.TemporaryDirectory() as directory:
         outputs = Path(directory)
         tree.publish(outputs)
@@ -52,7 +52,7 @@ def nodes(*roles: str) -> list[str]:
             fleet = tree.fleet(workspace, outputs)
             names = [name for name, entry in fleet.items() if entry["role"] in roles]
             if workspace != LAB:
-                names = list({fleet[name]["role"]: name for name in names}.values())
+                names = list({fleet[name]["role"]: name for name in names[::-1]}.values())
             found += [f"{name}.{workspace}" for name in names]
     return found
 
