@@ -21,11 +21,11 @@ lab: setup      ## Set up, boot a region, deploy a restart of both PBX under liv
 lab-down: $(VENV)/.complete  ## End the lab; nothing stays behind but the cache in .lab/cache.
 	@$(VENV)/bin/guardian lab down
 
-# Most tests wait for hosts and daemons, not for a core, so three files run side by side. Every line of
+# Most tests wait for hosts and daemons, not for a core, so four files run side by side. Every line of
 # the PBX, proxy, certificate and secret modules, states and utils (setup.cfg) must be reached, or it
 # does not pass.
 test: setup lint  ## Set up, then every test.
-	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder \
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder \
 	    --cov --cov-report=term --cov-fail-under=100
 
 lint: $(VENV)/.complete
