@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.functional.freeswitch.fs_places import LAB, Network, workspaces
+from tests.functional.freeswitch.fs_places import LAB, Network, until, workspaces
 from tests.functional.opensips.os_tier import Proxy, flavours, fleet, installed, proxies
 from tests.support.loading import load
 
@@ -42,8 +42,8 @@ def test_tree_of_a_proxy_loads_without_a_word_and_answers(flavour, minion_id, tm
         proxy.start()
         assert sip.options(*proxy.address, 2.0) == 200
         assert proxy.complaints() == []
-        checks = proxy.call("checks")
-        assert all(check["ok"] for check in checks), checks
+        # The seed of a cluster waits some seconds for others before it says that it has all.
+        until(lambda: all(check["ok"] for check in proxy.call("checks")), 20)
         assert proxy.configured()["changes"] == {}
         assert proxy.running()["changes"] == {}
 
