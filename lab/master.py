@@ -37,6 +37,7 @@ _CONFIG: dict[str, object] = {
         {"pillar_schema": {"path": f"{REPOSITORY}/pillar/schema"}},
         {"secrets_sealed": {"plain": ["lab"]}},
     ],
+    "on_demand_ext_pillar": [],
     "reactor": [{"salt/minion/*/start": [f"{REPOSITORY}/reactor/minion_start.sls"]}],
     "log_level_logfile": "info",
     "keep_jobs_seconds": 86400,
