@@ -168,6 +168,8 @@ def _certificate(pem: str, number: int) -> x509.Certificate:
         raise ValueError(f"{what} has a name that is neither of DNS nor an address") from None
     except (ValueError, TypeError):
         raise ValueError(f"{what} is damaged; export it anew") from None
+    if not der.endswith(b"\0" + found.signature):  # the signature does not cover its own frame
+        raise ValueError(f"{what} is damaged around its signature; export it anew")
     if found.version is not x509.Version.v3:
         raise ValueError(f"{what} is of version 1; have it issued as version 3, with its names")
     if found.serial_number <= 0:

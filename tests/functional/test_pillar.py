@@ -86,6 +86,18 @@ def test_stack_output_feeds_the_key_it_is_named_for(compiled):
     assert pillar["freeswitch"]["max_sessions"] == 1000, "the layers below stay"
 
 
+def test_outputs_that_feed_one_key_are_joined_name_by_name(compiled):
+    sources = {"services": ["rt-core-api:urls", "cai:urls"]}
+    api, stream = "https://core-api.example.com", "wss://cai.example.com/stream"
+    compiled.publish("rt-core-api", json.dumps({"urls": {"core-api": api}}))
+    compiled.publish("cai", json.dumps({"urls": {"conversation-ai": stream}}))
+    pillar = compiled("fsx-01.lab-local", from_stacks=sources)
+    assert pillar["services"] == {"core-api": api, "conversation-ai": stream}
+    compiled.publish("cai", json.dumps({"urls": stream}))
+    said = compiled.errors("fsx-01.lab-local", from_stacks=sources)
+    assert "from_stacks:services: outputs that are joined must be mappings" in said
+
+
 def with_stacks(directory: Path, sources: list[str]) -> Compiler:
     """Return a compiler of this tree in which stacks make nodes of the lab as well."""
     tree = directory / "pillar"

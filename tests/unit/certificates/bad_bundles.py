@@ -56,6 +56,13 @@ def patched(certificate: x509.Certificate, old: bytes, new: bytes) -> str:
     return wrapped(der(certificate).replace(old, new, 1))
 
 
+def framed_anew() -> str:
+    """A certificate whose signature claims an unused bit, which nothing that is signed tells."""
+    while (found := leaf()).signature[-1] % 2:
+        pass
+    return patched(found, b"\0" + found.signature, b"\1" + found.signature)
+
+
 def utc(moment: datetime.datetime) -> bytes:
     """A moment as certificates hold it."""
     return b"\x17\x0d" + f"{moment:%y%m%d%H%M%SZ}".encode()
@@ -246,6 +253,8 @@ BLOCKS = {
     "damaged certificate": Bad("certificate 1 of the chain is", flipped(CHAIN)),
     "damaged key": Bad("key is damaged", key=wrapped(DER_KEY[:40] + b"\0" * 9 + DER_KEY[49:],
                                                      "PRIVATE KEY")),
+    "frame of the signature": Bad("certificate 1 of the chain is damaged around its signature",
+                                  framed_anew() + pem(CA)),
     "bytes behind the end": Bad("certificate 1 of the chain has 3 bytes behind", wrapped(
         der(LEAF) + b"xyz") + pem(CA)),
     "bytes missing": Bad("certificate 2 of the chain is cut off, 5 bytes", pem(LEAF) + wrapped(
