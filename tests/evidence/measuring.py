@@ -19,7 +19,7 @@ def bar(name: str, goal: str, got: dict[str, int], place: str) -> dict[str, Any]
 
 
 def tests(*arguments: str, **environment: object) -> dict[str, int]:
-    """Run tests and return how many passed, failed and were skipped."""
+    """Run tests and return how many passed, failed and were skipped; name failures on stderr."""
     more = {name: str(value) for name, value in environment.items()}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *arguments],
@@ -30,6 +30,9 @@ def tests(*arguments: str, **environment: object) -> dict[str, int]:
     last = done.stdout.strip().rpartition("\n")[2]
     found = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
     failed = found.get("failed", 0) + found.get("error", 0)
+    for line in done.stdout.splitlines():
+        if line.startswith(("FAILED ", "ERROR ")):
+            print(line, file=sys.stderr)
     if done.returncode not in (0, 1):
         failed = max(failed, 1)
     return {"passed": found.get("passed", 0), "failed": failed, "skipped": found.get("skipped", 0)}
