@@ -11,7 +11,9 @@ from typing import Any, NoReturn, TypeVar
 
 import yaml
 
+from guardian import hours
 from guardian.errors import UsageError
+from guardian.hours import Hours
 from guardian.workspace import REGIONS
 from guardian.workspace import parse as parse_workspace
 
@@ -20,6 +22,7 @@ _LIMIT = 1_000_000
 # AWS keeps names that begin with aws or ssm to itself, and allows 15 levels, three of them ours.
 _PREFIX = re.compile(r"(?!(?i:/aws|/ssm))(/[A-Za-z0-9_.-]+){1,12}")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _VARIABLE = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -28,12 +31,16 @@ class Master:
     """How a region's salt-master is reached: a command prefix, an ssh destination, or neither.
 
     `tree` is where this repository is on the master, `python` the interpreter that has Salt there.
+    `releases` is a directory there for commits and a link `current`, which the master serves; with
+    `live`, a plain deploy serves `tree` itself.
     """
 
     prefix: tuple[str, ...]
     tree: str
     python: str
     salt_config: str = "/etc/salt/master"
+    releases: str = ""
+    live: bool = False
 
     def agent(self) -> list[str]:
         """The command that starts the agent."""
@@ -60,7 +67,12 @@ class Stack:
 
 @dataclass(frozen=True)
 class Rollout:
-    """How a fleet is rolled: widths in per cent of the nodes, times in seconds."""
+    """How a fleet is rolled: widths in per cent of the nodes, times in seconds.
+
+    A restarted node completes `trial_calls` before it is given real ones. A canary may fail
+    `judge_margin` points more of its calls than its peers, once both had `judge_calls`.
+    `mean_call` is what a drain is foretold from until one was seen.
+    """
 
     waves: tuple[int, ...] = (5, 25, 100)
     proxies: str = "sip"
@@ -69,6 +81,11 @@ class Rollout:
     max_out: int = 25
     soak: float = 30.0
     poll: float = 2.0
+    sample: float = 30.0
+    mean_call: float = 180.0
+    trial_calls: int = 3
+    judge_calls: int = 50
+    judge_margin: int = 5
     drain_deadline: float = 3600.0
     on_deadline: str = "wait"
     sole_node: str = "hold"
@@ -88,8 +105,21 @@ class ParameterOutputs:
 
 
 @dataclass(frozen=True)
+class Bucket:
+    """A prefix in S3, ending in a slash unless it is empty."""
+
+    bucket: str
+    prefix: str
+    region: str
+
+
+@dataclass(frozen=True)
 class Workspace:
-    """One region of one account: its stacks, its master, where its records live."""
+    """One region of one account: its stacks, its master, where its records live.
+
+    `lock` is where deployers of several hosts exclude each other, `archive` where journals are
+    copied to. Deploys run in the `window`, if there is one; no node is drained at `peak` hours.
+    """
 
     name: str
     stacks: tuple[str, ...]
@@ -98,6 +128,10 @@ class Workspace:
     outputs: Path | ParameterOutputs
     runs: Path
     rollout: Rollout
+    lock: Bucket | None = None
+    archive: Bucket | None = None
+    window: Hours | None = None
+    peak: Hours | None = None
 
 
 @dataclass(frozen=True)
@@ -192,7 +226,8 @@ def _workspace(
         parse_workspace(name)
     except UsageError as error:
         entry.fail(str(error))
-    entry.only("stacks", "master", "state", "outputs", "runs", "rollout")
+    where = ("state", "outputs", "runs", "lock", "archive")
+    entry.only("stacks", "master", "rollout", "window", "peak", *where)
     chosen = entry.need("stacks").items()
     for item in chosen:
         if item.text() not in stacks:
@@ -212,7 +247,46 @@ def _workspace(
         else place("outputs", f".guardian/{name}/outputs"),
         runs=place("runs", f".guardian/{name}/runs"),
         rollout=_rollout(entry.get("rollout"), base),
+        lock=_bucket(name, entry.get("lock")),
+        archive=_bucket(name, entry.get("archive")),
+        window=_hours(entry.get("window")),
+        peak=_hours(entry.get("peak")),
     )
+
+
+def _bucket(workspace: str, entry: "_Reader | None") -> Bucket | None:
+    if entry is None:
+        return None
+    entry.only("bucket", "prefix", "region")
+    bucket, prefix, given = entry.need("bucket"), entry.get("prefix"), entry.get("region")
+    if not _BUCKET.fullmatch(bucket.text()):
+        bucket.fail(f"{bucket.text()[:60]!r} is no name of a bucket")
+    path = prefix.text().strip("/") if prefix else "guardian"
+    region = given.text() if given else REGIONS[parse_workspace(workspace).region]
+    if not _REGION.fullmatch(region):
+        (given or entry).fail(f"region {region[:30]!r} is none of AWS, such as eu-west-2")
+    return Bucket(bucket.text(), f"{path}/" if path else "", region)
+
+
+def _hours(entry: "_Reader | None") -> Hours | None:
+    if entry is None:
+        return None
+    entry.only("days", "from", "to", "zone")
+    zone, days = entry.need("zone"), entry.get("days")
+    if not hours.known(zone.text()):
+        zone.fail(f"{zone.text()[:40]!r} is no time zone, such as Europe/London")
+    chosen = tuple(item.choice(hours.DAYS) for item in days.items()) if days else hours.DAYS
+    if days and not chosen:
+        days.fail("no day; leave it out for every day")
+    start, end = (_minutes(entry.need(key)) for key in ("from", "to"))
+    return Hours(tuple(day for day in hours.DAYS if day in chosen), start, end, zone.text())
+
+
+def _minutes(entry: "_Reader") -> int:
+    found = hours.minutes(entry.text())
+    if found is None:
+        entry.fail(f'{entry.text()[:20]!r} is no time of day, such as "22:00"')
+    return found
 
 
 def _parameters(workspace: str, entry: "_Reader") -> ParameterOutputs:
@@ -227,7 +301,7 @@ def _parameters(workspace: str, entry: "_Reader") -> ParameterOutputs:
 
 
 def _master(root: Path, entry: "_Reader") -> Master:
-    entry.only("command", "local", "ssh", "tree", "python", "salt_config")
+    entry.only("command", "local", "ssh", "tree", "python", "salt_config", "releases", "live")
     ways = [key for key in ("command", "local", "ssh") if entry.get(key)]
     if len(ways) != 1:
         entry.fail("exactly one of command, local, ssh says how the master is reached")
@@ -246,12 +320,16 @@ def _master(root: Path, entry: "_Reader") -> Master:
         tree = str(root)
     else:
         entry.need("local").fail("local: false reaches nothing; leave it out")
-    reader = {key: entry.get(key) for key in ("tree", "python", "salt_config")}
+    reader = {key: entry.get(key) for key in ("tree", "python", "salt_config", "releases", "live")}
+    if reader["live"] and not reader["releases"]:
+        reader["live"].fail("says what a deploy serves from `releases`; name that, too")
     return Master(
         prefix,
         tree=reader["tree"].text() if reader["tree"] else tree,
         python=reader["python"].text() if reader["python"] else python,
         salt_config=reader["salt_config"].text() if reader["salt_config"] else "/etc/salt/master",
+        releases=reader["releases"].text() if reader["releases"] else "",
+        live=reader["live"].flag() if reader["live"] else False,
     )
 
 
@@ -259,9 +337,17 @@ def _rollout(entry: "_Reader | None", base: Rollout) -> Rollout:
     if entry is None:
         return base
     steps = ("drain", "capacity", "apply", "checks", "call")
-    times = ("soak", "poll", *(f"{step}_deadline" for step in steps))
-    choices = {"on_deadline": ("wait", "skip"), "sole_node": ("hold", "when_idle")}
-    entry.only("waves", "proxies", "in_flight", "headroom", "max_out", *choices, *times)
+    times = ("soak", "poll", "sample", "mean_call", *(f"{step}_deadline" for step in steps))
+    choices = {"on_deadline": ("wait", "skip", "force"), "sole_node": ("hold", "when_idle")}
+    numbers = {
+        "in_flight": (1, 1000),
+        "headroom": (0, 90),
+        "max_out": (1, 90),
+        "trial_calls": (0, 100),
+        "judge_calls": (1, 10_000),
+        "judge_margin": (0, 100),
+    }
+    entry.only("waves", "proxies", *numbers, *choices, *times)
     found: dict[str, Any] = {}
     for key, reader in entry.entries():
         if key in times:
@@ -275,8 +361,7 @@ def _rollout(entry: "_Reader | None", base: Rollout) -> Rollout:
             if not found[key] or found[key] != tuple(sorted({*found[key], 100})):
                 reader.fail("waves grow and end at 100, such as [5, 25, 100]")
         else:
-            low, high = {"in_flight": (1, 1000), "headroom": (0, 90), "max_out": (1, 90)}[key]
-            found[key] = reader.number(low, high)
+            found[key] = reader.number(*numbers[key])
     return replace(base, **found)
 
 
