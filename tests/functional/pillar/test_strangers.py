@@ -171,7 +171,7 @@ def strict(compiled: Compiler) -> Compiler:
     [
         {"git": [{"https://evil.example.com/pillar.git": [{"env": "base"}]}]},
         {"cmd_yaml": "cat /etc/shadow"},
-        {"aws_secrets": {"grants": "/tmp/mine.yaml", "dummies": []}},
+        {"aws_secrets": {"grants": "/nonexistent/grants.yaml", "dummies": []}},
         {"fleet_node": True},
         {"stack_outputs": {"path": "/"}},
     ],
