@@ -52,7 +52,7 @@ def test_a_job_of_an_earlier_process_is_found_in_the_cache(master: Master, fresh
     with Master(one_agent(fresh), JIDS) as second:
         second.attach(job)
         found = {one.minion: one.value for one in until(lambda: second.poll(1), "the cache", 10)}
-    assert found == {minion: {"calls": 1000} for minion in minions(fresh)}
+    assert found == {minion: {"calls": 1000, "registrations": None} for minion in minions(fresh)}
 
 
 def test_a_job_that_was_never_published_is_unknown(master: Master, fresh: Region) -> None:
@@ -87,7 +87,7 @@ def test_a_lost_return_is_recovered_from_the_minion(master: Master, fresh: Regio
     with Master(one_agent(fresh), JIDS, Patience(1, 2, 3, 2)) as second:
         second.attach(job)
         (outcome,) = until(lambda: second.poll(1), "the minion's own cache", 30)
-    assert (outcome.known, outcome.value) == (True, {"calls": 1000})
+    assert (outcome.known, outcome.value) == (True, {"calls": 1000, "registrations": None})
 
 
 def test_a_second_state_run_is_refused_as_busy(master: Master, fresh: Region) -> None:

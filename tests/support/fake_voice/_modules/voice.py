@@ -71,11 +71,51 @@ def undrain():
 
 
 def load():
-    return {"calls": read()["calls"], "registrations": 0}
+    node = read()
+    return {"calls": node["calls"], "registrations": node.get("registrations", 0)}
 
 
 def capacity():
-    return {"calls": read().get("capacity", 1000)}
+    node = read()
+    return {
+        "calls": node.get("capacity", 1000),
+        "registrations": node.get("registrations_capacity"),
+    }
+
+
+def measures():
+    """Counters as the daemon's; `measures` of the node's file overrides any of them."""
+    node = read()
+    if node.get("measures_fail"):
+        raise CommandExecutionError("the daemon does not answer")
+    return {
+        "since": str(node.get("since", 0)),
+        "attempts": 0,
+        "failed": 0,
+        "registrations": node.get("registrations", 0),
+        "gateways_down": [],
+        "calls": node["calls"],
+        **node.get("measures", {}),
+    }
+
+
+def trial(peer, calls=3):
+    """Every call of it fails when the peer's file says `deaf`, as a daemon that answers 503."""
+    if not __opts__["id"].startswith("sip-"):
+        raise CommandExecutionError("not a proxy")
+    note("trial", peer.partition(".")[0])
+    there = json.loads((_path().parent / f"{peer}.json").read_text())
+    ok = there["running"] and not there["paused"] and not there.get("deaf")
+    detail = f"{calls} calls answered and ended" if ok else f"0 of {calls} answered: 503"
+    return {"result": ok, "checks": [{"name": "trial calls", "ok": ok, "detail": detail}]}
+
+
+def end_calls(by=""):
+    node = read()
+    note("end_calls", node["calls"])
+    ended, node["calls"] = node["calls"], 0
+    write({**node, "stuck": False})
+    return {"result": True, "ended": ended}
 
 
 def checks():
