@@ -57,6 +57,12 @@ def fleet(
     return _Tree(tuple(map(Path, pillar_roots))).fleet(workspace, stacks)
 
 
+def of_master(workspace: str, opts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return a workspace's nodes by host name from a master's options; see `fleet`."""
+    stacks = _published(opts.get("ext_pillar") or [], workspace)
+    return _Tree(tuple(map(Path, opts["pillar_roots"]["base"]))).fleet(workspace, stacks)
+
+
 def _identified(minion_id: str, roots: Iterable[str | Path]) -> tuple[node.Node, "_Tree"]:
     """Take an id apart, and refuse what no node of any workspace can be called."""
     who = node.parse(minion_id)

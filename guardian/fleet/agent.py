@@ -5,23 +5,29 @@ The only file that imports Salt. It publishes to lists of minions under the job 
 looks them up in the job cache, which is the truth when the bus was missed. It never targets by
 glob, never batches, and decides nothing.
 
-Requests: {"id", "op": "minions" | "publish" | "lookup" | "renew", ...}
+Requests: {"id", "op": "minions" | "fleet" | "facts" | "publish" | "lookup" | "renew" | "upload" |
+          "release", ...}
 Answers:  {"id", "ok": true, "result"} or {"id", "ok": false, "error"}
 Events:   {"event": "ready"} once, {"event": "return", "jid", "minion", "value", "retcode"}
 """
 
 import argparse
 import contextlib
+import getpass
 import json
 import os
+import platform
+import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
 import salt.client
 import salt.config
 import salt.exceptions
+import salt.fileserver
 import salt.key
 import salt.loader
 import salt.utils.args
@@ -29,7 +35,9 @@ import salt.utils.event
 import salt.utils.verify
 import salt.version
 
-from guardian.fleet import renewal
+from guardian import membership
+from guardian import workspace as naming
+from guardian.fleet import releases, renewal
 
 _COMMENT = 500
 _DETAIL = 20
@@ -53,9 +61,13 @@ class Agent:
         self._write({"event": "ready", "version": 1, "salt": salt.version.__version__})
         operations: dict[str, Callable[..., Any]] = {
             "minions": self.minions,
+            "fleet": self.fleet,
+            "facts": self.facts,
             "publish": self.publish,
             "lookup": self.lookup,
             "renew": self.renew,
+            "upload": releases.upload,
+            "release": self.release,
         }
         for line in self._source:
             try:
@@ -73,6 +85,8 @@ class Agent:
 
     def minions(self) -> dict[str, list[str]]:
         """Minion ids by the state of their key."""
+        if not os.access(os.path.join(self._opts["pki_dir"], "minions"), os.R_OK | os.X_OK):  # noqa: PTH118 - Salt's strings
+            raise PermissionError("the minions' keys are not this user's to list")
         with salt.key.get_key(self._opts) as keys:
             found = keys.list_keys()
         return {
@@ -80,6 +94,54 @@ class Agent:
             "pending": sorted(found.get("minions_pre", [])),
             "denied": sorted(found.get("minions_denied", [])),
         }
+
+    def fleet(self, workspace: str) -> dict[str, dict[str, str]]:
+        """Who the fleet names, and who else has an accepted key: role, zone, pair, state of key.
+
+        The state is "unknown" for a user who may not list keys: then what `publish` says it reached
+        is all there is to know.
+        """
+        try:
+            states = {one: state for state, ids in self.minions().items() for one in ids}
+            without = "missing"
+        except PermissionError:
+            states, without = {}, "unknown"
+        found = {
+            f"{host}.{workspace}": {
+                **{name: str(entry.get(name) or "") for name in ("role", "zone", "pair")},
+                "key": states.get(f"{host}.{workspace}", without),
+            }
+            for host, entry in membership.of_master(workspace, self._opts).items()
+        }
+        for minion, state in states.items():
+            if minion not in found and state == "accepted" and naming.belongs(minion, workspace):
+                found[minion] = {"role": "", "zone": "", "pair": "", "key": state}
+        return found
+
+    def facts(self, releases_root: str = "") -> dict[str, Any]:
+        """What a deploy leans on here: versions, clock, room, which tree is served."""
+        roots = [one for kind in ("file_roots", "pillar_roots") for one in self._opts[kind]["base"]]
+        return {
+            "salt": salt.version.__version__,
+            "python": platform.python_version(),
+            "time": time.time(),
+            "user": getpass.getuser(),
+            "cache_free": shutil.disk_usage(self._opts["cachedir"]).free,
+            "roots": roots,
+            "release": releases.current(releases_root) if releases_root else "",
+        }
+
+    def release(self, root: str, commit: str, digest: str, tree: str) -> str:
+        """Have the master serve an uploaded commit, or the live tree when `commit` is empty."""
+        roots = [one for kind in ("file_roots", "pillar_roots") for one in self._opts[kind]["base"]]
+        releases.served(root, roots)
+        if commit:
+            releases.unpack(root, commit, digest)
+        served = releases.select(root, commit or tree)
+        # A file of the same size and time in two commits would be taken for the same.
+        salt.fileserver.Fileserver(self._opts).clear_cache()
+        salt.fileserver.Fileserver(self._opts).clear_file_list_cache()
+        return served
 
     def publish(
         self, jid: str, targets: list[str], fun: str, args: list[Any], kwargs: dict[str, Any]
@@ -101,16 +163,17 @@ class Agent:
             raise refused
         if not published:
             raise ValueError("the master published to nobody: no such minion")
-        return {"jid": published["jid"]}
+        return {"jid": published["jid"], "minions": published["minions"]}
 
-    def lookup(self, jid: str) -> dict[str, Any]:
-        """Returns of a job that reached the master's job cache, by minion."""
+    def lookup(self, jid: str, minions: list[str] | None = None) -> dict[str, Any]:
+        """Returns of a job that reached the master's job cache, by minion; only of these."""
         self._jids.add(jid)
         cache = self._opts["master_job_cache"]
         found = self._cache[f"{cache}.get_jid"](jid)
         return {
             minion: {"value": trim(entry.get("return")), "retcode": entry.get("retcode", 0)}
             for minion, entry in found.items()
+            if minions is None or minion in minions
         }
 
     def renew(self, workspace: str) -> None:
@@ -158,6 +221,8 @@ def trim(value: Any) -> Any:
     """
     if isinstance(value, dict) and "jid" in value and "return" in value:
         return {"return": trim(value["return"]), "retcode": value.get("retcode", 0)}
+    if isinstance(value, dict) and set(value) == {"run", "service"}:
+        return {**value, "run": trim(value["run"])}
     if not isinstance(value, dict) or not value or not all("_|-" in key for key in value):
         return value
     return {

@@ -5,6 +5,8 @@ finished but lost (recovered from the master's or the minion's job cache), or UN
 never taken for success and never run again blindly.
 """
 
+import base64
+import hashlib
 import json
 import os
 import queue
@@ -19,6 +21,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from guardian.errors import FAILED, HALTED, GuardianError
+
+NO_KEY = "the master has no accepted key of it, so it was not asked"
+_CHUNK = 512 * 1024  # of an archive, a request
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,10 @@ class Link(Protocol):
     """What a deployment needs of a master; the simulator in the tests is another one."""
 
     def minions(self) -> dict[str, list[str]]: ...
+    def fleet(self, workspace: str) -> dict[str, dict[str, str]]: ...
+    def facts(self) -> dict[str, Any]: ...
     def renew(self, workspace: str) -> None: ...
+    def release(self, commit: str, archive: Path | None) -> None: ...
     def submit(self, job: Job) -> None: ...
     def attach(self, job: Job) -> None: ...
     def poll(self, timeout: float) -> list[Outcome]: ...
@@ -106,10 +114,17 @@ class Master:
     """A started agent. Not for several threads: one owner submits and polls."""
 
     def __init__(
-        self, command: Sequence[str], jids: Jids, patience: Patience | None = None
+        self,
+        command: Sequence[str],
+        jids: Jids,
+        patience: Patience | None = None,
+        *,
+        releases: str = "",
+        tree: str = "",
     ) -> None:
         self._command, self._jids = _resolved(command), jids
         self._patience = patience or Patience()
+        self._releases, self._tree = releases, tree
         self._watches: dict[str, _Watch] = {}
         self._probes: dict[str, _Probe] = {}
         self._done: deque[Outcome] = deque()
@@ -126,6 +141,37 @@ class Master:
         """Minion ids by the state of their key."""
         found: dict[str, list[str]] = self._ask("minions")
         return found
+
+    def fleet(self, workspace: str) -> dict[str, dict[str, str]]:
+        """Who there should be, by minion id: role, zone, pair, and the state of its key."""
+        found: dict[str, dict[str, str]] = self._ask("fleet", workspace=workspace)
+        return found
+
+    def facts(self) -> dict[str, Any]:
+        """What a deploy leans on there: versions, clock, room, the served tree."""
+        found: dict[str, Any] = self._ask("facts", releases_root=self._releases)
+        return found
+
+    def release(self, commit: str, archive: Path | None) -> None:
+        """Have the master serve a commit (`archive` is its `git archive`), or its live tree."""
+        if not self._releases:
+            raise GuardianError(
+                "master.releases is not set, so the master cannot serve a commit: docs/masters.md"
+            )
+        digest = ""
+        if archive is not None:
+            raw = archive.read_bytes()
+            digest = hashlib.sha256(raw).hexdigest()
+            for offset in range(0, len(raw), _CHUNK):
+                data = base64.b64encode(raw[offset : offset + _CHUNK]).decode()
+                self._ask("upload", root=self._releases, commit=commit, offset=offset, data=data)
+        self._ask(
+            "release",
+            root=self._releases,
+            commit=commit if archive is not None else "",
+            digest=digest,
+            tree=self._tree,
+        )
 
     def renew(self, workspace: str) -> None:
         """Have the master ask AWS anew for what it gives the workspace's minions."""
@@ -288,7 +334,7 @@ class Master:
         # The same id twice runs once, so an answer that was lost may be asked for again.
         for pause in (0.5, 2.0, None):
             try:
-                self._ask(
+                answer = self._ask(
                     "publish",
                     jid=job.jid,
                     targets=list(job.targets),
@@ -297,6 +343,9 @@ class Master:
                     kwargs=job.kwargs,
                 )
                 watch.published = ""
+                reached = set((answer or {}).get("minions", job.targets))
+                for minion in sorted(watch.waiting - reached):
+                    self._unknown(watch, minion, NO_KEY)
                 return
             except GuardianError as error:
                 if error.code != FAILED:
@@ -345,7 +394,8 @@ class Master:
                     self._unanswered(probe.watch, minion)
 
     def _sweep(self, watch: _Watch) -> None:
-        for minion, found in self._ask("lookup", jid=watch.job.jid).items():
+        waiting = sorted(watch.waiting)
+        for minion, found in self._ask("lookup", jid=watch.job.jid, minions=waiting).items():
             self._returned(watch.job.jid, minion, found.get("value"), found.get("retcode"))
 
     def _probe(self, watch: _Watch, minions: Iterable[str], *, cached: bool) -> None:

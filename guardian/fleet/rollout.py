@@ -34,7 +34,8 @@ class Node:
     """A minion as it was found before the rollout; the list of them is frozen.
 
     `state` is voice.in_service's. `debt`: an earlier run took it out and owes putting it back.
-    `marked`: somebody else drained it (who), so it is left as it is.
+    `marked`: somebody else drained it (who), so it is left as it is. `left_out`: why this rollout
+    does not touch it. Of nodes with one `pair` only one is ever out.
     """
 
     minion: str
@@ -48,6 +49,9 @@ class Node:
     debt: bool = False
     marked: str = ""
     why: tuple[str, ...] = ()
+    pair: str = ""
+    registrations: int = 0
+    left_out: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Who exists, and what a deploy would do to each: asked of the master, changes nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from guardian import workspace as naming
@@ -11,6 +12,7 @@ from guardian.fleet.rollout import Node
 
 # Marks a drain as one of ours, so that a later run knows it owes putting the node back.
 OWNER = "guardian "
+FUNCTION = "survey.node"
 
 
 class RefusedError(GuardianError):
@@ -23,105 +25,160 @@ class RefusedError(GuardianError):
 
 
 def survey(
-    link: Link, jids: Jids, workspace: str, say: Callable[[str], None], *, apply_cap: float = 600
+    link: Link,
+    jids: Jids,
+    workspace: str,
+    say: Callable[[str], None],
+    *,
+    roles: Sequence[str] = (),
+    apply_cap: float = 600,
 ) -> list[Node]:
-    """Every accepted minion of the workspace, classified by `state.apply test=True`.
+    """Every node that the fleet names, classified by a test run: one job, if all have our modules.
 
-    RefusedError when one is missing or silent, or its states or pillar do not compile.
+    RefusedError when one has no accepted key, is silent, or its states or pillar do not compile.
+    Nodes of other than the chosen `roles` are left out, and refuse nothing.
     """
-    keys = link.minions()
-    found = sorted(one for one in keys["accepted"] if naming.belongs(one, workspace))
-    if not found:
-        waiting = [one for one in keys["pending"] if naming.belongs(one, workspace)]
-        hint = (
-            f"{len(waiting)} wait for their key to be accepted" if waiting else "is it the master?"
-        )
-        raise GuardianError(f"master: no accepted minion of {workspace}; {hint}")
-
-    def ask(fun: str, *args: str, cap: float = 60, **kwargs: Any) -> dict[str, Outcome]:
-        return _run(link, Job(jids.new(), tuple(found), fun, args, kwargs, cap))
-
-    say(f"{len(found)} minions: who answers")
-    _all_known(ask("test.ping", cap=45), "does not answer the master")
     link.renew(workspace)
-    ask("saltutil.refresh_pillar", wait=True)
-    _expected(found, workspace, ask("pillar.get", "fleet", unmask=True))
-    say("what a state run would change")
-    _all_known(ask("saltutil.sync_all", cap=300), "did not take the modules")
-    changes = _classify(link, jids, found, apply_cap)
-    problems = [f"{minion}: {entry.problem}" for minion, entry in changes.items() if entry.problem]
-    if problems:
-        raise RefusedError(problems)
-    say("calls that are up")
-    service = ask("voice.in_service")
-    facts = ask("pillar.get", "node", unmask=True)
-    nodes = []
-    for minion in found:
-        state, fact = service[minion], facts[minion]
-        if not state.known or not isinstance(state.value, dict) or state.retcode:
-            problems.append(f"{minion}: voice.in_service: {_short(state.value)}")
-        elif not fact.known or not isinstance(fact.value, dict):
-            problems.append(f"{minion}: pillar has no `node` for it")
-        else:
-            nodes.append(_node(minion, changes[minion], state.value, fact.value))
-    if problems:
-        raise RefusedError(problems)
-    return nodes
+    members = link.fleet(workspace)
+    chosen = {one for one, fact in members.items() if not roles or _role(one, fact) in roles}
+    if not chosen:
+        what = f" with role {', '.join(roles)}" if roles else ""
+        raise GuardianError(f"pillar's fleet has no node of {workspace}{what}; is it the master?")
+    _refuse(_without_key(members, chosen))
+    found = sorted(one for one, fact in members.items() if fact["key"] in ("accepted", "unknown"))
+    say(f"{len(found)} minions: what a state run would change, and who has calls")
+    answers = _asked(link, jids, found, apply_cap)
+    changes = {minion: change(answer.run) for minion, answer in answers.items() if answer.known}
+    problems = []
+    for minion in sorted(chosen):
+        if problem := _problem(answers[minion], changes.get(minion)):
+            problems.append(f"{minion}: {problem}")
+    _refuse(problems)
+    if any(changes[minion].changes for minion in chosen):
+        # What voice.* reads of pillar must be what the states were just compiled with.
+        _run(link, Job(jids.new(), tuple(found), "saltutil.refresh_pillar", (), {"wait": True}))
+    return [
+        _left_out(minion, fact, answers.get(minion), changes.get(minion))
+        if minion not in chosen
+        else _node(minion, fact, answers[minion].service, changes[minion])
+        for minion, fact in sorted(members.items())
+    ]
 
 
-def _node(minion: str, found: Change, service: dict[str, Any], fact: dict[str, Any]) -> Node:
+@dataclass(frozen=True)
+class _Answer:
+    """What survey.node said of a node; when not `known`, `run` says why not."""
+
+    known: bool
+    run: Any
+    service: dict[str, Any]
+
+
+def _asked(link: Link, jids: Jids, minions: list[str], cap: float) -> dict[str, _Answer]:
+    """Ask all at once; again who lacked the module, and who was in the midst of a state run."""
+    found: dict[str, _Answer] = {}
+    left, synced = list(minions), False
+    for _ in range(20):
+        outcomes = _run(link, Job(jids.new(), tuple(left), FUNCTION, (), {}, cap))
+        found |= {minion: _answer(outcome) for minion, outcome in outcomes.items()}
+        lacking = [one for one in left if _lacks(found[one])]
+        if lacking and not synced:
+            synced = True
+            _run(link, Job(jids.new(), tuple(lacking), "saltutil.sync_all", (), {}, 300))
+        elif lacking:
+            _refuse([f"{one}: {_short(found[one].run)}" for one in lacking])
+        busy = [one for one in left if found[one].known and change(found[one].run).busy]
+        left = sorted({*lacking, *busy})
+        if not left:
+            return found
+        if not lacking:
+            link.poll(3.0)
+    raise RefusedError([f"{minion}: a state run there does not end" for minion in left])
+
+
+def _answer(outcome: Outcome) -> _Answer:
+    value = outcome.value
+    if not outcome.known:
+        return _Answer(False, f"does not answer the master ({_short(value)})", {})
+    if not isinstance(value, dict) or "run" not in value:
+        return _Answer(False, f"{FUNCTION}: {_short(value)}", {})
+    service = value.get("service")
+    return _Answer(True, value["run"], service if isinstance(service, dict) else {})
+
+
+def _lacks(answer: _Answer) -> bool:
+    """Whether a minion has no such function, or none of what it calls."""
+    return not answer.known and "is not available" in str(answer.run)
+
+
+def _problem(answer: _Answer, found: Change | None) -> str:
+    if found is None:
+        return _short(answer.run)
+    if found.problem:
+        return found.problem
+    if "state" not in answer.service:
+        return f"voice.in_service: {_short(answer.service.get('error') or 'no answer')}"
+    return ""
+
+
+def _without_key(members: dict[str, dict[str, str]], chosen: set[str]) -> list[str]:
+    """What is wrong with the keys of the chosen, and who has one though the fleet has no such."""
+    problems = []
+    for minion in sorted(chosen):
+        fact = members[minion]
+        if not fact["role"]:
+            remedy = f"`salt-key -d {minion}` if it is gone"
+            problems.append(f"{minion}: its key is accepted, but pillar's fleet has none; {remedy}")
+        elif fact["key"] == "pending":
+            remedy = f"`salt-key -a {minion}` if it is ours"
+            problems.append(f"{minion}: in pillar's fleet, but its key waits; {remedy}")
+        elif fact["key"] not in ("accepted", "unknown"):
+            problems.append(f"{minion}: in pillar's fleet, but has no accepted key")
+    return problems
+
+
+def _node(minion: str, fact: dict[str, str], service: dict[str, Any], found: Change) -> Node:
     mark = service.get("drained_mark")
     by = str(mark.get("by") or "somebody") if isinstance(mark, dict) else ""
     debt = by.startswith(OWNER)
     return Node(
         minion=minion,
-        role=str(fact.get("role") or naming.role_of(minion)),
-        zone=str(fact.get("zone") or ""),
+        role=_role(minion, fact),
+        zone=fact["zone"],
+        pair=fact["pair"],
         disruption=found.disruption,
         changes=found.changes,
         state=str(service.get("state")),
         running=bool(service.get("running")),
         calls=int(service.get("calls") or 0),
+        registrations=int(service.get("registrations") or 0),
         debt=debt,
         marked="" if debt else by,
         why=found.why,
     )
 
 
-def _classify(link: Link, jids: Jids, minions: list[str], cap: float) -> dict[str, Change]:
-    """Each minion's change; a state run that is under way already is waited for."""
-    found: dict[str, Change] = {}
-    left = list(minions)
-    for _ in range(20):
-        job = Job(jids.new(), tuple(left), "state.apply", (), {"test": True}, cap)
-        for minion, outcome in _run(link, job).items():
-            silent = Change("none", 0, (), f"test run: {_short(outcome.value)}")
-            found[minion] = change(outcome.value) if outcome.known else silent
-        left = [minion for minion in left if found[minion].busy]
-        if not left:
-            return found
-        link.poll(3.0)
-    raise RefusedError([f"{minion}: a state run there does not end" for minion in left])
+def _left_out(
+    minion: str, fact: dict[str, str], answer: _Answer | None, found: Change | None
+) -> Node:
+    """A node of another role: what it carries counts, what is wrong with it refuses nothing."""
+    why = "role not chosen"
+    if answer is None or not answer.known or "state" not in answer.service:
+        gone = {"state": "out_of_service", "running": False}
+        told = _node(minion, fact, gone, Change("none", 0, ()))
+        return replace(told, left_out=f"{why}, and it does not answer")
+    return replace(
+        _node(minion, fact, answer.service, found or Change("none", 0, ())), left_out=why
+    )
 
 
-def _expected(found: list[str], workspace: str, fleets: dict[str, Outcome]) -> None:
-    """RefusedError when pillar names a host of this workspace that has no accepted key."""
-    named: set[str] = set()
-    for outcome in fleets.values():
-        if outcome.known and isinstance(outcome.value, dict):
-            named |= {f"{host}.{workspace}" for host in outcome.value}
-    if missing := sorted(named - set(found)):
-        raise RefusedError(
-            [f"{one}: in pillar's fleet, but has no accepted key" for one in missing]
-        )
+def _role(minion: str, fact: dict[str, str]) -> str:
+    return fact["role"] or naming.role_of(minion)
 
 
-def _all_known(outcomes: dict[str, Outcome], why: str) -> None:
-    silent = [minion for minion, outcome in sorted(outcomes.items()) if not outcome.known]
-    if silent:
-        raise RefusedError(
-            [f"{minion}: {why} ({_short(outcomes[minion].value)})" for minion in silent]
-        )
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise RefusedError(problems)
 
 
 def _run(link: Link, job: Job) -> dict[str, Outcome]:

@@ -51,6 +51,7 @@ class Region:
         for name in ("files", "pillar", "nodes", "master", "sock"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
         shutil.copytree(HERE / "fake_voice", self.root / "files", dirs_exist_ok=True)
+        shutil.copy(REPOSITORY / "_modules" / "survey.py", self.root / "files" / "_modules")
         self.pillar({})
         for host in self.hosts:
             self.node(host, running=True, paused=False, calls=0, config={"rtp": 16384})
@@ -119,6 +120,7 @@ class Region:
             for host, zone in self.hosts.items()
         }
         nodes = {self.minion(host): {"name": host, **entry} for host, entry in fleet.items()}
+        self._write(self.root / "pillar" / "workspaces" / f"{self.workspace}.sls", {"fleet": fleet})
         lines = [
             "#!py",
             f"FLEET = {fleet!r}",
