@@ -7,7 +7,7 @@ import sys
 
 from lab.names import LabError
 
-AREAS = ("freeswitch", "lab", "opensips", "secrets")
+AREAS = ("controller", "freeswitch", "lab", "opensips", "secrets")
 
 
 def main() -> int:

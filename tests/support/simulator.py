@@ -57,13 +57,23 @@ class SimNode:
     withdrawn_on: set[str] = field(default_factory=set)
     leaving: list[float] = field(default_factory=list)
     since: float = START
-    idle_from: float = START
     applies: int = 0
     runs: int = 0
     restarts: int = 0
     served: bool = True
     taking: bool = False
     out: bool = False
+
+
+@dataclass(frozen=True)
+class Span:
+    """A job on one minion, from its publication until the master had its return."""
+
+    minion: str
+    fun: str
+    about: str
+    begun: float
+    ended: float
 
 
 @dataclass
@@ -99,7 +109,8 @@ class World:
         self.wrongs: list[str] = []
         self.attempt = 1
         self.applied_in: Counter[tuple[int, str]] = Counter()
-        self.spans: list[tuple[str, str, float, float]] = []
+        self.spans: list[Span] = []
+        self.idle: dict[str, float] = {}  # when the last call of a node that was drained ended
         self.cache: dict[str, dict[str, dict[str, Any]]] = {}
         self._kept: dict[tuple[str, str], dict[str, Any]] = {}
         self._seen: set[tuple[str, str]] = set()
@@ -126,15 +137,15 @@ class World:
         return {"accepted": sorted(self.nodes), "pending": [], "denied": []}
 
     def fleet(self) -> dict[str, dict[str, Any]]:
-        """Who there should be, by host."""
+        """Who there should be, by minion id, and whose key is accepted."""
         return {
-            name.partition(".")[0]: {"role": node.role, "zone": node.zone, "pair": node.pair}
+            name: {"role": node.role, "zone": node.zone, "pair": node.pair, "key": "accepted"}
             for name, node in self.nodes.items()
         }
 
     def publish(
-        self, jid: str, targets: list[str], fun: Any, args: list[Any], kwargs: dict[str, Any]
-    ) -> None:
+        self, jid: str, targets: list[str], fun: str, args: list[Any], kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
         """Give a job to minions; MasterAwayError when it is away, or when it only says so."""
         self._present()
         for minion in targets:
@@ -146,11 +157,14 @@ class World:
                 self._after(self._delay(), "begin", minion, jid, (fun, args, kwargs, self.now))
         if self._happens(self.faults.late_publish):
             raise MasterAwayError("the publish timed out")
+        return {"jid": jid, "minions": [one for one in targets if one in self.nodes]}
 
-    def lookup(self, jid: str) -> dict[str, dict[str, Any]]:
-        """Returns of a job in the job cache."""
-        self._present()
-        return dict(self.cache.get(jid, {}))
+    def lookup(self, jid: str, minions: list[str] | None = None) -> dict[str, dict[str, Any]]:
+        """Returns of a job in the job cache, which can be read while the master is away."""
+        found = self.cache.get(jid, {})
+        if minions is None:
+            return dict(found)
+        return {minion: found[minion] for minion in minions if minion in found}
 
     def _present(self) -> None:
         if (until := self._away()) is not None:
@@ -179,7 +193,7 @@ class World:
             elif kind == "wake":
                 self.nodes[minion].dead = False
             elif kind == "return":
-                self._deliver(minion, jid, rest[0], carried)
+                self._deliver(minion, jid, rest, carried)
             elif (jid, minion) in self._running:  # not lost with its minion
                 (self._starts if kind == "begin" else self._ends)(minion, jid, *rest)
         self.now = max(self.now, until)
@@ -205,11 +219,11 @@ class World:
 
     # Jobs
 
-    def _starts(self, minion: str, jid: str, fun: Any, args: Any, kwargs: Any, at: float) -> None:
+    def _starts(self, minion: str, jid: str, fun: str, args: Any, kwargs: Any, at: float) -> None:
         seconds, rest = 0.0, (fun, args, kwargs, at)
         if fun == "state.apply":
             if minion in self._stating:
-                self._answer(minion, jid, _BUSY, 1, at, fun)
+                self._answer(minion, jid, _BUSY, 1, rest)
                 return
             self._stating[minion] = jid
             seconds = self._delay(self.faults.apply * (0.5 if kwargs.get("test") else 1.0))
@@ -220,31 +234,28 @@ class World:
         else:
             self._ends(minion, jid, *rest)
 
-    def _ends(self, minion: str, jid: str, fun: Any, args: Any, kwargs: Any, at: float) -> None:
+    def _ends(self, minion: str, jid: str, fun: str, args: Any, kwargs: Any, at: float) -> None:
         if self._stating.get(minion) == jid:
             del self._stating[minion]
-        if isinstance(fun, list):
-            value: Any = {}
-            for one, given in zip(fun, args, strict=True):
-                named = dict(word.split("=", 1) for word in given if "=" in str(word))
-                plain = [word for word in given if "=" not in str(word)]
-                value[one] = self._execute(minion, one, plain, named)
-        else:
-            value = self._execute(minion, fun, args, kwargs)
-        self._answer(minion, jid, value, 0, at, fun)
+        value = self._execute(minion, fun, args, kwargs)
+        self._answer(minion, jid, value, 0, (fun, args, kwargs, at))
 
-    def _answer(self, minion: str, jid: str, value: Any, code: int, at: float, fun: Any) -> None:
+    def _answer(self, minion: str, jid: str, value: Any, code: int, job: tuple[Any, ...]) -> None:
         self._running.discard((jid, minion))
         entry = {"value": value, "retcode": code}
         self._kept[jid, minion] = entry
         if not self._happens(self.faults.lost_return):
-            self._after(self._delay(), "return", minion, jid, (entry,))
-        self.spans.append((minion, str(fun), at, self.now))
+            self._after(self._delay(), "return", minion, jid, (entry, job))
 
-    def _deliver(self, minion: str, jid: str, entry: Any, carried: list[dict[str, Any]]) -> None:
+    def _deliver(
+        self, minion: str, jid: str, rest: tuple[Any, ...], carried: list[dict[str, Any]]
+    ) -> None:
         if (until := self._away()) is not None:  # minions try again when it is back
-            self._after(until - self.now + self._delay(), "return", minion, jid, (entry,))
+            self._after(until - self.now + self._delay(), "return", minion, jid, rest)
             return
+        entry, (fun, args, _, at) = rest
+        about = str(args[0]) if args and fun != "state.apply" else ""
+        self.spans.append(Span(minion, str(fun), about, at, self.now))
         self.cache.setdefault(jid, {})[minion] = entry
         if not self._happens(self.faults.lost_on_bus):
             event = {"event": "return", "jid": jid, "minion": minion, **entry}
@@ -258,7 +269,11 @@ class World:
             "saltutil.find_job": lambda: self._found(minion, args[0]),
             "saltutil.find_cached_job": lambda: self._cached(minion, args[0]),
             "pillar.get": lambda: self._pillar(minion, args[0]),
-            "state.apply": lambda: self._state(minion, test=_true(kwargs.get("test"))),
+            "state.apply": lambda: self._state(minion, test=bool(kwargs.get("test"))),
+            "survey.node": lambda: {
+                "service": self._in_service(minion),
+                "run": self._state(minion, test=True),
+            },
         }
         if fun in known:
             return known[fun]()
@@ -272,7 +287,9 @@ class World:
         return {"return": found["value"], "retcode": found["retcode"]} if found else {}
 
     def _pillar(self, minion: str, key: str) -> Any:
-        return self.fleet() if key == "fleet" else self.fleet()[minion.partition(".")[0]]
+        if key == "fleet":
+            return {name.partition(".")[0]: one for name, one in self.fleet().items()}
+        return self.fleet()[minion]
 
     # voice.*
 
@@ -371,7 +388,8 @@ class World:
                 [at for at in node.leaving if at > self.now]
                 + [self.now + self.random.expovariate(mean) for _ in range(share)]
             )
-            node.idle_from = node.leaving[-1] if node.leaving else self.now
+            if not taking:
+                self.idle[name] = node.leaving[-1] if node.leaving else self.now
         out = node.served and (node.paused or bool(node.withdrawn_on))
         if out != node.out:
             node.out = out
@@ -477,10 +495,6 @@ def region(spec: dict[str, Any]) -> World:
 def plain(faults: Faults) -> dict[str, Any]:
     """Faults as data that travels."""
     return asdict(faults)
-
-
-def _true(value: Any) -> bool:
-    return value is True or str(value).lower() == "true"
 
 
 def _checked(ok: bool, name: str, fine: str, bad: str) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from tests.support.simulator import MasterAwayError, World, region
 SPEED = 100.0  # seconds of a world in one of ours
 
 
+_FACTS = {"salt": "3008.3", "user": "root", "cache_free": 1 << 40, "release": "", "roots": []}
+
+
 class _Living:
     """A world whose clock runs, and who listens to its bus."""
 
@@ -54,7 +57,7 @@ class _Living:
             elif operation in ("minions", "truth"):
                 result = getattr(self.world, operation)()
             elif operation == "facts":
-                result = {"salt": "3008.3", "time": time.time()}
+                result = dict(_FACTS, time=time.time())
             elif operation == "attempt":  # the runner says that another attempt begins
                 self.world.attempt += 1
             elif operation not in ("renew", "release"):

@@ -212,15 +212,15 @@ def test_a_lost_apply_that_ran_is_recovered_and_not_repeated(
     world, answer, lost = region(), World._answer, []
 
     def losing(
-        self: World, minion: str, jid: str, value: Any, code: int, at: float, fun: Any
+        self: World, minion: str, jid: str, value: Any, code: int, job: tuple[Any, ...]
     ) -> None:
-        if fun == "state.apply" and minion == "pbx-02.w" and not lost:
+        if job[0] == "state.apply" and minion == "pbx-02.w" and not lost:
             lost.append(jid)
             world._running.discard((jid, minion))
             if kept:
                 world._kept[jid, minion] = {"value": value, "retcode": code}
         else:
-            answer(self, minion, jid, value, code, at, fun)
+            answer(self, minion, jid, value, code, job)
 
     monkeypatch.setattr(World, "_answer", losing)
     rollout = start(world, tmp_path / "journal.jsonl")
