@@ -24,6 +24,7 @@ class Clock:
 
     def __init__(self, world: World, *, cpu: bool = False) -> None:
         self._world, self._cpu = world, cpu
+        self.carried: deque[dict[str, Any]] = deque()
         self.spent = 0.0  # processor seconds of guardian, the world's own excepted
         self._mark = real.process_time()
 
@@ -38,8 +39,8 @@ class Clock:
         return self.time() - START
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass; what the bus carries meanwhile is nobody's, as for one who sleeps."""
-        self._world.advance(self._world.now + seconds)
+        """Let time pass; what the bus carries meanwhile waits for the link to look."""
+        self.carried.extend(self._world.advance(self._world.now + seconds))
 
     def settle(self) -> None:
         """Put the processor time since the last look on the clock."""
@@ -65,14 +66,13 @@ class SimMaster(Master):
 
     def __init__(self, world: World, clock: Clock, jids: Jids) -> None:
         self._world, self._time = world, clock
-        self._carried: deque[dict[str, Any]] = deque()
         super().__init__(["simulated"], jids)
 
     def close(self) -> None:
         """Nothing to end."""
 
     def _start(self, patience: float = 30.0) -> None:
-        self._carried.clear()
+        self._time.carried.clear()
 
     def _ask(self, operation: str, **fields: Any) -> Any:
         with self._time.outside():
@@ -86,13 +86,13 @@ class SimMaster(Master):
                 raise GuardianError(f"master: {operation}: {error}") from None
 
     def _take(self, timeout: float, number: int | None = None) -> dict[str, Any] | None:
-        if not self._carried:
+        if not self._time.carried:
             with self._time.outside():
                 due, now = self._world.due(), self._world.now
                 until = now + timeout if due is None else min(now + timeout, max(due, now))
-                self._carried.extend(self._world.advance(until))
-        if self._carried:
-            event = self._carried.popleft()
+                self._time.carried.extend(self._world.advance(until))
+        if self._time.carried:
+            event = self._time.carried.popleft()
             self._returned(event["jid"], event["minion"], event["value"], event["retcode"])
         return None
 
