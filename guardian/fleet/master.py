@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from guardian.errors import FAILED, HALTED, GuardianError
 
 NO_KEY = "the master has no accepted key of it, so it was not asked"
+_TEND = 0.1  # seconds between looks at what is silent
 _CHUNK = 512 * 1024  # of an archive, a request
 
 
@@ -128,6 +129,8 @@ class Master:
         self._watches: dict[str, _Watch] = {}
         self._probes: dict[str, _Probe] = {}
         self._done: deque[Outcome] = deque()
+        self._kept: deque[dict[str, Any]] = deque()
+        self._tend_at = 0.0
         self._numbers = 0
         self._start()
 
@@ -288,15 +291,25 @@ class Master:
         raise GuardianError(f"master: {operation}: no answer within 60 s")
 
     def _take(self, timeout: float, number: int | None = None) -> dict[str, Any] | None:
-        """Handle one message; returned when it is the answer to request `number`."""
-        try:
-            message = self._lines.get(timeout=timeout)
-        except queue.Empty:
-            return None
+        """Handle one message; returned when it is the answer to request `number`.
+
+        Whoever waits for an answer leaves returns for later: handling one may ask again, and the
+        answers to two requests would be taken for one another.
+        """
+        if number is None and self._kept:
+            message: dict[str, Any] | None = self._kept.popleft()
+        else:
+            try:
+                message = self._lines.get(timeout=timeout)
+            except queue.Empty:
+                return None
         if message is None:
             self._reconnect()
             return {"lost": True} if number is not None else None
         if message.get("event") == "return":
+            if number is not None:
+                self._kept.append(message)
+                return None
             self._returned(
                 str(message.get("jid")),
                 str(message.get("minion")),
@@ -376,7 +389,11 @@ class Master:
         self._done.append(outcome)
 
     def _tend(self) -> None:
+        """Look after every job, not oftener than needed: a thousand returns come one by one."""
         now = time.monotonic()
+        if now < self._tend_at:
+            return
+        self._tend_at = now + _TEND
         for watch in list(self._watches.values()):
             if now >= watch.sweep_at:
                 watch.sweep_at = now + self._patience.sweep
