@@ -24,6 +24,7 @@ from guardian.errors import FAILED, HALTED, GuardianError
 
 NO_KEY = "the master has no accepted key of it, so it was not asked"
 _TEND = 0.1  # seconds between looks at what is silent
+_STREAM = 6  # times the silence: how long returns of others put off asking after who is late
 _CHUNK = 512 * 1024  # of an archive, a request
 
 
@@ -372,12 +373,17 @@ class Master:
         if (probe := self._probes.get(jid)) is not None:
             if minion in probe.waiting:
                 probe.waiting.discard(minion)
+                probe.until = max(probe.until, time.monotonic() + self._patience.answer)
                 self._answered(probe, minion, value)
             return
         watch = self._watches.get(jid)
         # Late, doubled and foreign returns are nobody's.
         if watch is None or minion not in watch.waiting:
             return
+        # While some return, a busy master or machine makes the others late: asking would add to it.
+        now, silence = time.monotonic(), self._patience.silence
+        if now < watch.since + _STREAM * silence:
+            watch.ask_at = max(watch.ask_at, now + silence)
         self._settle(
             watch, Outcome(jid, minion, True, value, retcode if isinstance(retcode, int) else 1)
         )
