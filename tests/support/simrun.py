@@ -151,8 +151,9 @@ def roll(
     cpu: bool = False,
     sync: bool = False,
     keep: Path | None = None,
+    attempts: int = ATTEMPTS,
 ) -> Result:
-    """Roll a region to its end: whenever it halts, mend something and resume."""
+    """Roll a region to its end: when it halts, mend something and resume, `attempts` at most."""
     dice, clock, jids = Random(seed), Clock(world, cpu=cpu), Jids(lambda: world.now)
     result = Result(world, Rollout("", [], settings), clock, world.wrongs)
     last: dict[str, str] = {}
@@ -175,7 +176,7 @@ def roll(
             stack.enter_context(mock.patch("os.fdatasync", lambda handle: None))
         stack.enter_context(virtual(clock))
         nodes = found(world)
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, attempts + 1):
             journal = Journal(directory / "journal.jsonl", "run", clock.time)
             link = _Watched(world, clock, jids)
             link.begun = set()
@@ -194,10 +195,12 @@ def roll(
             _forgotten(world, rollout)
             if not rollout.halted:
                 break
-            _mend(world, dice, everything=attempt >= ATTEMPTS - 2)
+            if attempt < attempts:
+                _mend(world, dice, everything=attempt >= attempts - 2)
         if keep is not None:
             shutil.copy(directory / "journal.jsonl", keep)
-    _ended(result)
+    if attempts == ATTEMPTS:
+        _ended(result)
     return result
 
 
