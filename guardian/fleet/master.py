@@ -54,12 +54,19 @@ class Outcome:
 @dataclass(frozen=True)
 class Patience:
     """Seconds between looks at the job cache, before asking after silence, for an answer to that;
-    and how many such questions may go unanswered."""
+    and how many such questions may go unanswered. Both times grow with the number of minions: one
+    master compiles pillar for all, and asking a busy one makes it busier."""
 
     sweep: float = 5.0
     silence: float = 10.0
     answer: float = 6.0
     misses: int = 5
+
+    def silence_of(self, minions: int) -> float:
+        return self.silence + min(20.0, 0.4 * (minions - 1))
+
+    def answer_of(self, minions: int) -> float:
+        return self.answer + min(24.0, 0.1 * (minions - 1))
 
 
 class Link(Protocol):
@@ -183,7 +190,7 @@ class Master:
 
     def submit(self, job: Job) -> None:
         """Publish a job; its outcomes come from `poll`, one a minion, each exactly once."""
-        watch = self._watch(job, self._patience.silence)
+        watch = self._watch(job, self._patience.silence_of(len(job.targets)))
         self._publish(watch, job)
 
     def attach(self, job: Job) -> None:
@@ -381,7 +388,7 @@ class Master:
         if watch is None or minion not in watch.waiting:
             return
         # While some return, a busy master or machine makes the others late: asking would add to it.
-        now, silence = time.monotonic(), self._patience.silence
+        now, silence = time.monotonic(), self._patience.silence_of(len(watch.waiting))
         if now < watch.since + _STREAM * silence:
             watch.ask_at = max(watch.ask_at, now + silence)
         self._settle(
@@ -408,7 +415,8 @@ class Master:
                 for minion in sorted(watch.waiting):
                     self._unknown(watch, minion, f"no return within {watch.job.cap:g} s")
             elif watch.waiting and now >= watch.ask_at:
-                watch.ask_at = now + self._patience.silence + self._patience.answer
+                left, patience = len(watch.waiting), self._patience
+                watch.ask_at = now + patience.silence_of(left) + patience.answer_of(left)
                 self._probe(watch, watch.waiting, cached=False)
         for jid, probe in list(self._probes.items()):
             if not probe.waiting or now >= probe.until:
@@ -435,7 +443,7 @@ class Master:
             # The master itself is away: that says nothing about its minions.
             watch.published = str(error)
             return
-        until = time.monotonic() + self._patience.answer
+        until = time.monotonic() + self._patience.answer_of(len(targets))
         self._probes[jid] = _Probe(watch, set(targets), until, cached)
 
     def _answered(self, probe: _Probe, minion: str, value: Any) -> None:

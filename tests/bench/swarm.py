@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from guardian.errors import GuardianError
 from guardian.fleet.master import Jids, Job, Master
 from tests.integration.conftest import one_agent
 from tests.support.region import Region, until
@@ -80,19 +79,19 @@ def swarm(count: int) -> Iterator[Region]:
 
 
 def _ready(started: Region) -> None:
-    jids = Jids(time.time)
-    everyone = tuple(map(started.minion, started.hosts))
-
-    def answering() -> bool:
-        try:
-            with Master(one_agent(started), jids) as master:
-                known = master.run(Job(jids.new(), everyone, "test.ping", cap=60)).values()
-                return all(one.known for one in known)
-        except GuardianError:
-            return False
-
-    until(answering, "the minions", 300)
+    for host in started.hosts:
+        started.node(host, config={"rtp": 16384, "gateways": 0})
+    until(lambda: (started.root / "master").is_dir(), "the master")
+    jids, everyone = Jids(time.time), tuple(map(started.minion, started.hosts))
     with Master(one_agent(started), jids) as master:
+        accepted = lambda: len(master.minions()["accepted"]) == len(everyone)  # noqa: E731
+        until(accepted, "the keys", 300)
+
+        def answering() -> bool:
+            job = Job(jids.new(), everyone, "test.ping", cap=60)
+            return all(one.known for one in master.run(job).values())
+
+        until(answering, "the minions", 300)
         master.run(Job(jids.new(), everyone, "saltutil.sync_all", cap=300))
 
 

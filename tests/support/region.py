@@ -23,6 +23,7 @@ from tests.support.ports import free_ports
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
+PUBLISHER = "nobody"  # may publish what docs/masters.md lists, and is nothing else on the master
 
 
 def until(ready: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
@@ -32,6 +33,14 @@ def until(ready: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
         assert time.monotonic() < deadline, f"timed out waiting for {what}"
         time.sleep(0.05)
     return value
+
+
+def documented_functions() -> list[str]:
+    """The functions that docs/masters.md grants to a user who is not root."""
+    text = (REPOSITORY / "docs" / "masters.md").read_text(encoding="utf-8")
+    block = text.partition("publisher_acl:\n")[2].partition("```")[0]
+    (granted,) = yaml.safe_load("publisher_acl:\n" + block)["publisher_acl"].values()
+    return list(granted)
 
 
 class Region:
@@ -50,6 +59,7 @@ class Region:
     def start(self) -> None:
         for name in ("files", "pillar", "nodes", "master", "sock"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
+        self.root.chmod(0o755)  # a user who is not root has to pass
         shutil.copytree(HERE / "fake_voice", self.root / "files", dirs_exist_ok=True)
         shutil.copy(REPOSITORY / "_modules" / "survey.py", self.root / "files" / "_modules")
         self.pillar({})
@@ -67,6 +77,7 @@ class Region:
             "file_roots": {"base": [str(self.root / "files")]},
             "pillar_roots": {"base": [str(self.root / "pillar")]},
             "worker_threads": 3,
+            "publisher_acl": {PUBLISHER: documented_functions()},
             "fileserver_update_niceness": 0,
         }
         self._write(self.root / "etc" / "master", master)
