@@ -35,7 +35,6 @@ def seeded(seed: int, size: int = 1000) -> dict[str, Any]:
         "wrongs": result.wrongs,
         "halts": sum(1 for halt in result.halts if halt),
         "steps": result.steps,
-        "cpu": result.clock.spent,
         "cut": result.world.cut,
     }
 

@@ -30,8 +30,7 @@ class Clock:
 
     def time(self) -> float:
         """Seconds since 1970."""
-        if self._cpu:
-            self.settle()
+        self.settle()
         return self._world.now
 
     def monotonic(self) -> float:
@@ -43,12 +42,13 @@ class Clock:
         self.carried.extend(self._world.advance(self._world.now + seconds))
 
     def settle(self) -> None:
-        """Put the processor time since the last look on the clock."""
+        """Put the processor time since the last look on the clock, if that is wanted."""
+        if not self._cpu:
+            return
         now = real.process_time()
         self.spent += now - self._mark
-        if self._cpu:
-            # Returns that fall into it are delivered when the link looks next.
-            self._world.now += now - self._mark
+        # Returns that fall into it are delivered when the link looks next.
+        self._world.now += now - self._mark
         self._mark = now
 
     @contextmanager
@@ -58,7 +58,8 @@ class Clock:
         try:
             yield
         finally:
-            self._mark = real.process_time()
+            if self._cpu:
+                self._mark = real.process_time()
 
 
 class SimMaster(Master):

@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
+_DRAWN = 4096  # factors of latencies, drawn once
 START = 1_800_000_000.0
 _STATE = "voice_|-daemon_|-daemon_|-configured"
 _BUSY = ['The function "state.apply" is running as PID 4711 and was started at 12:00:00']
@@ -105,6 +106,8 @@ class World:
         self.nodes, self.faults, self.now = nodes, faults or Faults(), START
         self.wanted, self.proxies, self.mean_call = 1, proxies, mean_call
         self.random = Random(seed)
+        spread = self.faults.spread
+        self._spread = [self.random.lognormvariate(0.0, spread) for _ in range(_DRAWN)]
         self.cut = self.ended = self.refused = 0
         self.wrongs: list[str] = []
         self.attempt = 1
@@ -171,6 +174,8 @@ class World:
             raise MasterAwayError(f"the master is away for {until - self.now:.0f} s more")
 
     def _away(self) -> float | None:
+        if not self.faults.away:
+            return None
         since = self.now - START
         return next((START + to for of, to in self.faults.away if of <= since < to), None)
 
@@ -210,9 +215,8 @@ class World:
         heappush(self._events, (self.now + seconds, self._count, kind, minion, jid, rest))
 
     def _delay(self, median: float = 0.0) -> float:
-        spread = self.faults.spread
         typical = median or self.faults.latency / 2
-        return typical * self.random.lognormvariate(0.0, spread) if spread else typical
+        return typical * self._spread[int(self.random.random() * _DRAWN)]
 
     def _happens(self, of_thousand: int) -> bool:
         return bool(of_thousand) and self.random.random() * 1000 < of_thousand
