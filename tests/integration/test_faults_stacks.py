@@ -303,6 +303,29 @@ def test_ctrl_c_once_or_more_is_one_sigint_to_terraform(
     assert code == OK, said
 
 
+def test_outputs_that_cannot_be_published_are_said_and_come_with_the_next_deploy(
+    replayed: tuple[Roots, StandIn],
+) -> None:
+    roots, stand_in = replayed
+    path = roots.root / "guardian.yaml"
+    whole = path.read_text()
+    path.write_text(whole.replace("outputs: outputs", "outputs: {parameters: /g}"))
+    roots.env |= {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST",
+        "AWS_SECRET_ACCESS_KEY": "not-a-secret",
+        "NO_PROXY": "127.0.0.1",
+    }
+    code, said = roots.deploy()
+    assert code in (FAILED, HALTED), said
+    assert "/g/dev01-use2/net: GetParametersByPath: EndpointConnectionError" in said
+    assert stand_in.calls.count("net apply") == 1
+    path.write_text(whole)
+    code, said = roots.deploy()
+    assert code == OK, said
+    assert (roots.root / "outputs" / roots.workspace / "net.json").exists()
+
+
 def test_the_second_of_two_deploys_is_told_who_holds_the_workspace(slow: Roots) -> None:
     with slow.started("deploy", slow.workspace, "--yes", "--only", "stacks") as guardian:
         guardian.until("terraform_data.slow start")
