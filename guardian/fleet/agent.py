@@ -140,7 +140,7 @@ class Agent:
         served = releases.select(root, commit or tree)
         # A file of the same size and time in two commits would be taken for the same.
         salt.fileserver.Fileserver(self._opts).clear_cache()
-        salt.fileserver.Fileserver(self._opts).clear_file_list_cache()
+        salt.fileserver.Fileserver(self._opts).clear_file_list_cache({})
         return served
 
     def publish(

@@ -1,20 +1,25 @@
 """The agent and its client against a real master and real minions: what the design leans on."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
+from guardian import config
 from guardian.errors import GuardianError
 from guardian.fleet.agent import trim
 from guardian.fleet.checks import change
 from guardian.fleet.master import Jids, Job, Master, Patience
 from guardian.fleet.survey import RefusedError, survey
 from tests.integration.conftest import HOSTS, one_agent
-from tests.support.region import Region, until
+from tests.support.region import REPOSITORY, Region, until
 
 JIDS = Jids(time.time)
 
@@ -156,6 +161,100 @@ def test_no_diff_and_no_secret_travels(master: Master, fresh: Region) -> None:
     assert "hunter2" not in travels
     assert len(travels) < 1000
     assert '"disruption": "none"' in travels
+
+
+def test_a_commit_is_served_and_the_live_tree_again(fresh: Region, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(fresh.root / "files", tree / "files")
+    shutil.copytree(fresh.root / "pillar", tree / "pillar")
+    daemon = tree / "files" / "daemon.sls"
+    daemon.write_text(daemon.read_text().replace("daemon configured", "daemon as it was"))
+    git = ["git", "-C", str(tree), "-c", "user.name=x", "-c", "user.email=x@example.com"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "as it was"]):
+        subprocess.run([*git, *command], check=True)
+    archive = tmp_path / "archive.tar"
+    subprocess.run([*git, "archive", "-o", str(archive), "HEAD"], check=True)
+    commit = subprocess.run(
+        [*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    target = (fresh.minion("pbx-01"),)
+    with Master(
+        one_agent(fresh), JIDS, releases=str(fresh.releases), tree=str(fresh.root)
+    ) as master:
+
+        def names() -> list[str]:
+            found = master.run(Job(JIDS.new(), target, "state.apply", (), {"test": True}))
+            return [key.split("_|-")[1] for key in found[target[0]].value]
+
+        assert names() == ["daemon configured"]
+        master.release(commit, archive)
+        assert master.facts()["release"] == commit
+        assert names() == ["daemon as it was"]
+        master.release("", None)
+        assert names() == ["daemon configured"]
+    with (
+        Master(one_agent(fresh), JIDS) as master,
+        pytest.raises(GuardianError, match=r"master\.releases is not set.*docs/masters\.md"),
+    ):
+        master.release(commit, archive)
+
+
+STAND_IN = """#!/bin/sh
+# An ssh that goes nowhere: what a server of that user's would run, after what it says to everyone.
+while [ "$1" != -- ]; do shift; done
+echo "Authorised use only."
+echo "$2" >> "$0.hosts"
+shift 2
+exec sh -c "${FORCED:-$*}"
+"""
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_master_is_reached_by_ssh(
+    fresh: Region, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forced: bool
+) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text(STAND_IN)
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    salt_config = str(fresh.root / "etc" / "master")
+    path = fresh.config()
+    content = yaml.safe_load(path.read_text())
+    content["workspaces"][fresh.workspace]["master"] = {
+        "ssh": "guardian@salt.example.com",
+        "tree": str(REPOSITORY),
+        "python": sys.executable,
+        "salt_config": "/nonexistent/master" if forced else salt_config,
+    }
+    path.write_text(yaml.safe_dump(content))
+    if forced:  # the line of docs/masters.md, with the places of this machine
+        text = (REPOSITORY / "docs" / "masters.md").read_text()
+        command = text.partition('restrict,command="')[2].partition('"')[0]
+        for there, here in (
+            ("/srv/guardian", str(REPOSITORY)),
+            (".venv/bin/python", sys.executable),
+            ("/etc/salt/master", salt_config),
+        ):
+            assert there in command
+            command = command.replace(there, here, 1)
+        monkeypatch.setenv("FORCED", command)
+    reached = config.load(path).workspace(fresh.workspace).master
+    with Master(reached.agent(), JIDS) as master:
+        found = master.run(Job(JIDS.new(), minions(fresh), "test.ping"))
+    assert all(one.known for one in found.values())
+    assert (tmp_path / "ssh.hosts").read_text() == "guardian@salt.example.com\n"
+
+
+def test_an_ssh_that_fails_is_told_as_it_says_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        "#!/bin/sh\necho 'ssh: connect to host x port 22: No route to host' >&2\nexit 255\n"
+    )
+    ssh.chmod(0o755)
+    with pytest.raises(GuardianError, match=r"master unreachable: ssh: .*No route to host; try: "):
+        Master([str(ssh), "-T", "x"], JIDS)
 
 
 def test_a_host_that_is_no_master_says_so() -> None:

@@ -53,6 +53,11 @@ class Region:
         first = free_ports(2)
         self._ports = (first, first + 1)
 
+    @property
+    def releases(self) -> Path:
+        """Where the master keeps commits; its `current` leads to `root` until one is released."""
+        return self.root / "releases"
+
     def minion(self, host: str) -> str:
         return f"{host}.{self.workspace}"
 
@@ -60,6 +65,8 @@ class Region:
         for name in ("files", "pillar", "nodes", "master", "sock"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o755)  # a user who is not root has to pass
+        self.releases.mkdir(exist_ok=True)
+        (self.releases / "current").symlink_to(self.root)
         shutil.copytree(HERE / "fake_voice", self.root / "files", dirs_exist_ok=True)
         shutil.copy(REPOSITORY / "_modules" / "survey.py", self.root / "files" / "_modules")
         self.pillar({})
@@ -74,8 +81,8 @@ class Region:
             "publish_port": self._ports[0],
             "ret_port": self._ports[1],
             "auto_accept": True,
-            "file_roots": {"base": [str(self.root / "files")]},
-            "pillar_roots": {"base": [str(self.root / "pillar")]},
+            "file_roots": {"base": [str(self.releases / "current" / "files")]},
+            "pillar_roots": {"base": [str(self.releases / "current" / "pillar")]},
             "worker_threads": 3,
             "publisher_acl": {PUBLISHER: documented_functions()},
             "fileserver_update_niceness": 0,
@@ -162,19 +169,22 @@ class Region:
     def forget(self) -> None:
         (self.root / "log").unlink(missing_ok=True)
 
-    def config(self, **rollout: Any) -> Path:
+    def config(self, *, releases: bool = False, **rollout: Any) -> Path:
         """A guardian.yaml for this region, with the fast rollout of a test."""
+        master: dict[str, Any] = {
+            "local": True,
+            "tree": str(REPOSITORY),
+            "salt_config": str(self.root / "etc" / "master"),
+        }
+        if releases:  # of the tests' tree: `files` and `pillar`; guardian itself is installed
+            master |= {"tree": str(self.root), "releases": str(self.releases), "live": True}
         fast = {"soak": 0, "poll": 0.3, "drain_deadline": 30, "sole_node": "when_idle"}
         content = {
             "stacks": {"lab": {"path": str(REPOSITORY / "terraform" / "lab")}},
             "workspaces": {
                 self.workspace: {
                     "stacks": ["lab"],
-                    "master": {
-                        "local": True,
-                        "tree": str(REPOSITORY),
-                        "salt_config": str(self.root / "etc" / "master"),
-                    },
+                    "master": master,
                     "state": "state",
                     "outputs": "outputs",
                     "runs": "runs",
