@@ -179,18 +179,9 @@ class Fleet(Controller):
             assert not node.get("withdrawn"), (host, node)
 
     @property
-    def running(self) -> dict[str, int]:
-        """Process ids of the master and of the minions that were started and not killed."""
-        return {name: one.pid for name, one in self.region._processes.items()}
-
-    def restart_alone(self, host: str) -> None:
-        """Restart a minion as systemd does with KillMode=process: what it began goes on."""
-        top = self.running[host]
-        service = [pid for pid, _ in children(top, 1)]
-        for pid in (top, *service):
-            os.kill(pid, signal.SIGKILL)
-        self.region._processes.pop(host).wait()
-        self.region.run(host)
+    def running(self) -> set[str]:
+        """The master and the minions, of those that were started and not killed."""
+        return set(self.region._processes)
 
     def out(self) -> set[str]:
         """Hosts that are paused."""
@@ -226,8 +217,8 @@ class StandIn:
         return path.read_text().splitlines() if path.exists() else []
 
 
-def children(pid: int, depth: int = 9) -> Iterator[tuple[int, str]]:
-    """Every process below one, so many generations deep: id and command line."""
+def children(pid: int) -> Iterator[tuple[int, str]]:
+    """Every process below one: id and command line."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(path.read_text().rpartition(")")[2].split()[1])
@@ -236,8 +227,7 @@ def children(pid: int, depth: int = 9) -> Iterator[tuple[int, str]]:
             continue
         if parent == pid:
             yield int(path.parent.name), line
-            if depth > 1:
-                yield from children(int(path.parent.name), depth - 1)
+            yield from children(int(path.parent.name))
 
 
 def kill(pid: int, word: str) -> None:
