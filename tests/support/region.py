@@ -84,6 +84,7 @@ class Region:
             "file_roots": {"base": [str(self.releases / "current" / "files")]},
             "pillar_roots": {"base": [str(self.releases / "current" / "pillar")]},
             "worker_threads": 3,
+            "runner_dirs": [str(REPOSITORY / "_runners")],
             "publisher_acl": {PUBLISHER: documented_functions()},
             "fileserver_update_niceness": 0,
         }
