@@ -183,6 +183,26 @@ class Fleet(Controller):
         """The master and the minions, of those that were started and not killed."""
         return set(self.region._processes)
 
+    def kill(self, name: str) -> None:
+        """SIGKILL the master or a minion, so that it can be started again at once."""
+        self.region.kill(name)
+        self._unmark(name)
+
+    def restart_alone(self, host: str) -> None:
+        """Restart a minion as systemd does with KillMode=process: what it began goes on."""
+        process = self.region._processes.pop(host)
+        service = [pid for pid, line in children(process.pid) if "ProcessPayload" not in line]
+        for pid in (process.pid, *service):
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+        self._unmark(host)
+        self.region.run(host)
+
+    def _unmark(self, name: str) -> None:
+        # Its process may stay a zombie for a while, which the next one takes for itself running.
+        for file in (self.root / name).rglob("*salt-*.pid"):
+            file.unlink()
+
     def out(self) -> set[str]:
         """Hosts that are paused."""
         return {host for host in self.region.hosts if self.region.node(host)["paused"]}

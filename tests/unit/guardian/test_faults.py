@@ -1,0 +1,74 @@
+"""The fault matrix as operators read it: each row is shown by a test, and each test has a row."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guardian.errors import GuardianError
+from guardian.stacks import plans
+from tests.support.region import REPOSITORY
+
+PAGE = REPOSITORY / "docs" / "faults.md"
+FILES = {
+    "stacks": "tests/integration/test_faults_stacks.py",
+    "salt": "tests/integration/test_faults_salt.py",
+    "rollout": "tests/integration/test_faults_rollout.py",
+    "unit": "tests/unit/guardian/test_faults.py",
+}
+WORLD: dict[str, Any] = {
+    "workspace": "prod-euw2", "stack": "net", "commit": "abc", "terraform": "1.11.4", "serial": 3,
+}  # fmt: skip
+
+
+def rows() -> list[list[str]]:
+    """Cells of every row of every table of the page, without the headings."""
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("|")]
+    found = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row for row in found if row[0] != "What happened" and set(row[0]) != {"-"}]
+
+
+def defined(name: str) -> set[str]:
+    tree = ast.parse((REPOSITORY / FILES[name]).read_text())
+    found = {one.name for one in tree.body if isinstance(one, ast.FunctionDef)}
+    return {one for one in found if one.startswith("test_")}
+
+
+def named(row: list[str]) -> list[tuple[str, str]]:
+    return re.findall(r"(\w+): `(test_\w+)`", row[-1])
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0][:40])
+def test_every_row_says_all_and_names_a_test_that_exists(row: list[str]) -> None:
+    assert len(row) == 5
+    assert all(row)
+    assert named(row)
+    for file, test in named(row):
+        assert test in defined(file)
+
+
+def test_every_fault_that_is_tested_is_on_the_page() -> None:
+    shown = {pair for row in rows() for pair in named(row)}
+    kept = {(file, test) for file in ("stacks", "salt", "rollout") for test in defined(file)}
+    assert kept <= shown
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("workspace", "prod-usw2"), ("stack", "dns"), ("commit", "def"), ("terraform", "1.12.0"),
+     ("serial", 4)],
+)  # fmt: skip
+def test_a_plan_of_another_world_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+    plan = tmp_path / "guardian.tfplan"
+    plan.write_bytes(b"what was shown")
+    plans.bind(plan, **WORLD)
+    plans.check(plan, **WORLD)
+    with pytest.raises(
+        GuardianError, match=rf"stack net: {key} was {WORLD[key]}, is {value}; plan again"
+    ):
+        plans.check(plan, **{**WORLD, key: value})
+    plan.write_bytes(b"what was not")
+    with pytest.raises(GuardianError, match="its bytes changed; plan again"):
+        plans.check(plan, **WORLD)
