@@ -5,21 +5,53 @@ both, on stdout, each with `v` and `type`.
 """
 
 import json
+import os
 import sys
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 VERSION = 1
 _HEARTBEAT = 30.0
+
+
+class _Steady:
+    """A stream that outlives its reader: a deploy does not end because `| head` has."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._lose()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._lose()
+
+    def _lose(self) -> None:
+        # What is buffered goes nowhere, too, or the interpreter would stumble over it at its end.
+        with suppress(OSError), Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), self._stream.fileno())
+            self._stream.flush()
 
 
 class Progress:
     """Plain lines: one a transition, and one every 30 s of silence, for a log that is watched."""
 
     def __init__(self, out: TextIO = sys.stdout, err: TextIO = sys.stderr) -> None:
-        self._out, self._err = out, err
+        self._out, self._err = cast(TextIO, _Steady(out)), cast(TextIO, _Steady(err))
         self._last = self._start = time.monotonic()
         self._doing = "starting"
         self._shown: dict[str, str] = {}

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 
 import pytest
 
@@ -177,3 +178,16 @@ def test_ctrl_c_twice_leaves_at_once_and_says_what_goes_on(fleet: Fleet) -> None
     assert code == OK, said
     assert fleet.applies("pbx-01") == 1
     fleet.at_rest(20000)
+
+
+def test_a_closed_pipe_does_not_stop_a_rollout(fleet: Fleet) -> None:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    ask = ("deploy", fleet.workspace, "--yes", "--only", "fleet")
+    with fleet.started(*ask, **streams) as guardian:
+        pipe = guardian.process.stdout
+        assert pipe is not None
+        pipe.readline()
+        pipe.close()
+        assert guardian.ended() == OK
+    fleet.at_rest(20000)
+    assert fleet.journal()[-1]["code"] == OK

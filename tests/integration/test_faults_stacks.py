@@ -303,6 +303,39 @@ def test_ctrl_c_once_or_more_is_one_sigint_to_terraform(
     assert code == OK, said
 
 
+@pytest.mark.parametrize("arguments", [(), ("--json",)], ids=["plain", "json"])
+def test_a_closed_pipe_ends_no_apply_half_way(slow: Roots, arguments: tuple[str, ...]) -> None:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    ask = ("deploy", slow.workspace, "--yes", "--only", "stacks", *arguments)
+    with slow.started(*ask, **streams) as guardian:
+        pipe = guardian.process.stdout
+        assert pipe is not None
+        while b"terraform_data.slow start" not in pipe.readline():
+            pass
+        pipe.close()  # as `guardian deploy … | head` does
+        gate(slow.root).unlink()
+        assert guardian.ended() == OK
+    assert slow.journal()[-1]["type"] == "end"
+    assert not list(slow.root.glob("state/**/.*.lock.info"))
+    code, said = slow.deploy()
+    assert code == OK, said
+    assert slow.resources("net") == {"kept", "slow"}
+
+
+def test_a_terminal_that_is_gone_ends_no_apply_half_way(slow: Roots) -> None:
+    terminal, mine = pty.openpty()
+    streams = {"stdin": mine, "stdout": mine, "stderr": mine}
+    ask = ("deploy", slow.workspace, "--yes", "--only", "stacks")
+    with slow.started(*ask, **streams) as guardian:
+        os.close(mine)
+        read_until(terminal, "slow start")
+        os.close(terminal)
+        gate(slow.root).unlink()
+        assert guardian.ended() == OK
+    assert slow.journal()[-1]["code"] == OK
+    assert slow.resources("net") == {"kept", "slow"}
+
+
 def test_outputs_that_cannot_be_published_are_said_and_come_with_the_next_deploy(
     replayed: tuple[Roots, StandIn],
 ) -> None:
