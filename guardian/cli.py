@@ -170,13 +170,14 @@ def status(ctx: click.Context, workspace: str, as_json: bool) -> None:
 @click.pass_context
 def stop(ctx: click.Context, workspace: str) -> None:
     """Stop the deploy that runs; nodes in hand are put back."""
-    from guardian import lock, runs
+    from guardian import locks, runs
+    from guardian.locks import local
 
     directory = _open(ctx, workspace)[1].runs
     run = runs.latest(directory)
-    if run is None or lock.holder(directory) is None:
+    if run is None or local.holder(directory) is None:
         raise GuardianError(f"no deploy of {workspace} is running here; nothing to stop")
-    runs.request_stop(run.path, lock.who())
+    runs.request_stop(run.path, locks.who())
     click.echo(f"asked run {run.name} to stop; `guardian status {workspace}` shows when it has")
 
 

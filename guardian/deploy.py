@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guardian import lock, runs
+from guardian import locks, runs
 from guardian.config import Config, Workspace
 from guardian.errors import (
     APPROVAL,
@@ -24,8 +24,9 @@ from guardian.errors import (
 )
 from guardian.fleet.drive import Drive, replay
 from guardian.fleet.master import Jids, Master
-from guardian.fleet.rollout import HELD, Note, Rollout
+from guardian.fleet.rollout import Rollout
 from guardian.fleet.survey import survey
+from guardian.fleet.track import HELD, Note
 from guardian.journal import Journal
 from guardian.stacks.apply import Stacks, shown
 from guardian.ui import summary
@@ -94,7 +95,7 @@ class Pipeline:
 
     def deploy(self) -> int:
         """A new run from the start."""
-        with lock.held(self.workspace.runs, self.workspace.name, "deploy"), self._signals():
+        with locks.held(self.workspace, "deploy") as lease, self._signals():
             self._nothing_owed()
             path = runs.create(self.workspace.runs)
             journal = Journal(path / "journal.jsonl", path.name, time.time)
@@ -102,7 +103,8 @@ class Pipeline:
                 "run",
                 workspace=self.workspace.name,
                 only=self.only,
-                by=lock.who(),
+                by=locks.who(),
+                fence=lease.fence,
                 commit=self._commit(),
                 python=platform.python_version(),
             )
@@ -110,7 +112,7 @@ class Pipeline:
 
     def resume(self) -> int:
         """Go on with the last run from its last line."""
-        with lock.held(self.workspace.runs, self.workspace.name, "resume"), self._signals():
+        with locks.held(self.workspace, "resume") as lease, self._signals():
             run = runs.latest(self.workspace.runs)
             if run is None or run.finished:
                 self.ui.result("end", [f"nothing to resume in {self.workspace.name}"], code=OK)
@@ -119,7 +121,7 @@ class Pipeline:
             self.only = (run.first("run") or {}).get("only")
             journal = Journal(run.journal, run.name, time.time)
             rolling = run.first("fleet") is not None
-            journal.add("resume", by=lock.who())
+            journal.add("resume", by=locks.who(), fence=lease.fence)
             return self._guarded(run.path, journal, self._go_on if rolling else self._all)
 
     def _guarded(self, path: Path, journal: Journal, work: "_Work") -> int:
@@ -245,7 +247,7 @@ class Pipeline:
         run = runs.latest(self.workspace.runs)
         if run is None or run.finished or run.first("fleet") is None:
             return
-        rollout, _, _ = replay(run.name, run.entries)
+        rollout, _ = replay(run.name, run.entries)
         owing = sorted(one.node.minion for one in rollout.tracks.values() if summary.owed(one))
         if owing:
             raise GuardianError(
@@ -295,7 +297,7 @@ def _kept(path: Path) -> bool:
 def describe(workspace: Workspace) -> tuple[list[str], dict[str, Any]]:
     """The last run of a workspace from its journal: lines, and the same as data."""
     run = runs.latest(workspace.runs)
-    holder = lock.holder(workspace.runs)
+    holder = locks.holder(workspace)
     if run is None:
         return [f"{workspace.name}: never deployed from here"], {"run": None, "locked_by": holder}
     rollout = replay(run.name, run.entries)[0] if run.first("fleet") else None

@@ -68,6 +68,21 @@ def latest(directory: Path) -> Run | None:
     return None
 
 
+def find(directory: Path, name: str = "latest") -> Run:
+    """The run of that name; GuardianError says which there are."""
+    if name == "latest":
+        if (run := latest(directory)) is not None:
+            return run
+        raise GuardianError(f"{directory}: no run yet")
+    path = directory / name
+    # A name comes from the command line: it is looked up, never followed.
+    if path in {one.parent for one in directory.glob("*/journal.jsonl")}:
+        return Run(name, path, journal.read(path / "journal.jsonl"))
+    raise GuardianError(
+        f"no run {name[:60]!r} in {directory}; `guardian runs WORKSPACE` shows which there are"
+    )
+
+
 def request_stop(path: Path, by: str) -> None:
     """Ask the deploy that writes in this directory to stop."""
     temporary = path / f".stop.{os.getpid()}"

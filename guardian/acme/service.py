@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from guardian import lock
 from guardian.acme import order
 from guardian.acme.bundle import AcmeError, Bundle
 from guardian.acme.config import Certificate, Config
 from guardian.acme.stores import File
 from guardian.errors import GuardianError
+from guardian.locks import local
 
 # Checks a bundle: (chain, key, names, PEM roots or "system" or None) -> facts; ValueError.
 Verify = Callable[[str, str, Iterable[str], str | None], dict[str, Any]]
@@ -149,7 +149,7 @@ def _outcome(work: Callable[[], Outcome]) -> Outcome:
 def _alone(config: Config, what: str) -> Iterator[None]:
     try:
         held = ExitStack()
-        held.enter_context(lock.held(config.state, "acme", what, remedy="wait until it is done"))
+        held.enter_context(local.held(config.state, "acme", what, remedy="wait until it is done"))
     except OSError as err:
         raise AcmeError(f"acme:state: {config.state}: {err.strerror}") from None
     with held:

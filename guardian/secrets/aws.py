@@ -101,7 +101,7 @@ class Caller:
         another try does not mend.
         """
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_passing),
+            retry=tenacity.retry_if_exception(passing),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=3),
             stop=self._late,
             before_sleep=self._slow_down,
@@ -110,11 +110,11 @@ class Caller:
         try:
             return retrying(self._once, operation, arguments)
         except ClientError as problem:
-            if _passing(problem):
+            if passing(problem):
                 raise SecretError(BUSY, _busy(problem)) from None
             raise
         except BotoCoreError as problem:
-            reason = BUSY if _passing(problem) else UNFIT
+            reason = BUSY if passing(problem) else UNFIT
             if isinstance(problem, NoCredentialsError):
                 raise SecretError(DENIED, "the master has no AWS credentials") from None
             raise SecretError(reason, f"AWS cannot be asked: {type(problem).__name__}") from None
@@ -157,7 +157,8 @@ def refusal(problem: ClientError) -> SecretError:
     return SecretError(UNFIT, f"refused by AWS: {code(problem)}{named}")
 
 
-def _passing(problem: BaseException) -> bool:
+def passing(problem: BaseException) -> bool:
+    """Return whether the same call may succeed a moment later."""
     if isinstance(problem, ClientError):
         status = problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return status >= 500 or any(one.search(code(problem)) for one in (_THROTTLED, _EXPIRED))

@@ -20,6 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -40,6 +41,7 @@ _ERRORS = {
     "throttle": (400, "ThrottlingException", "Rate exceeded"),
     "deny": (400, "AccessDeniedException", "User: {who} is not authorized to perform: {action}"),
     "fail": (500, "InternalServerError", "internal error"),
+    "conflict": (409, "ConditionalRequestConflict", "a conflicting operation was in progress"),
 }
 
 
@@ -85,7 +87,8 @@ class Aws:
     def fault(self, kind: str, action: str = "*", **rule: Any) -> None:
         """Put a fault on calls of ``action`` (such as ``ssm:GetParameters``, or ``ssm:*``).
 
-        ``kind``: throttle, deny, fail, drop (the connection), slow. ``times``: how many calls
+        ``kind``: throttle, deny, fail, drop (the connection), slow; of S3 also conflict (409), lose
+        (done, but its answer dropped), shift (its clock by ``seconds``). ``times``: how many calls
         before it heals; ``share``: which part of them; ``seconds``: how slow; ``contains``: only
         calls whose body has this text; ``rate``: calls a second that pass (throttle alone);
         ``message``: what a denial says.
@@ -159,6 +162,7 @@ class _Faults:
         self._lock = threading.Lock()
         self._rules: list[dict[str, Any]] = []
         self._calls: list[dict[str, Any]] = []
+        self._whole = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
@@ -174,14 +178,25 @@ class _Faults:
         call["outcome"] = kind
         with self._lock:
             self._calls.append(call)
-        if kind == "slow" or rule.get("seconds"):
+        if kind != "shift" and rule.get("seconds"):
             time.sleep(float(rule.get("seconds", 0)))
-        if kind == "drop":
+        if kind == "lose":
+            self._stored(environ, lambda *_: None)
+        if kind in ("drop", "lose"):
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionError
         if kind in _ERRORS:
             return _refused(kind, rule, call, start)
+        if kind == "shift":
+            start = _shifted(start, float(rule["seconds"]))
+        if call["action"].startswith("s3:"):
+            return self._stored(environ, start)
         return self._application(environ, start)
+
+    def _stored(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        """A call of S3 whole: moto compares, then stores, and lets others in between."""
+        with self._whole:
+            return list(self._application(environ, start))
 
     def _control(self, what: str, body: bytes, start: Callable[..., Any]) -> list[bytes]:
         with self._lock:
@@ -248,6 +263,10 @@ def _call(environ: dict[str, Any], body: bytes) -> dict[str, Any]:
     if not service:
         service = credential[3] if len(credential) > 3 else "?"
         operation = parse_qs(body.decode("utf-8", "replace")).get("Action", ["?"])[0]
+    if service == "s3":
+        method = environ.get("REQUEST_METHOD", "?")
+        kind = "Object" if environ.get("PATH_INFO", "").count("/") > 1 else "Bucket"
+        operation = f"{method.capitalize()}{kind}"
     return {
         "action": f"{service}:{operation}",
         "at": time.monotonic(),
@@ -261,7 +280,14 @@ def _refused(
 ) -> list[bytes]:
     status, code, words = _ERRORS[kind]
     said = rule.get("message") or words.format(who=PRINCIPAL, action=call["action"])
-    if call["action"].startswith("sts:"):
+    if call["action"].startswith("s3:"):
+        status = 403 if kind == "deny" else status
+        code = {"deny": "AccessDenied", "throttle": "SlowDown", "fail": "InternalError"}.get(
+            kind, code
+        )
+        body = f"<Error><Code>{code}</Code><Message>{said}</Message></Error>".encode()
+        start(f"{status} Refused", [("Content-Type", "application/xml")])
+    elif call["action"].startswith("sts:"):
         status = 403 if kind == "deny" else status
         code = {"deny": "AccessDenied", "throttle": "Throttling"}.get(kind, code)
         body = (
@@ -275,6 +301,17 @@ def _refused(
     return [body]
 
 
+def _shifted(start: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    """Answers of a server whose clock is ahead by that, or for which so much time has passed."""
+
+    def answer(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+        date = formatdate(time.time() + seconds, usegmt=True)
+        kept = [one for one in headers if one[0].lower() != "date"]
+        return start(status, [*kept, ("Date", date)], *rest)
+
+    return answer
+
+
 def _serve(port: int) -> None:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
@@ -285,7 +322,7 @@ def _serve(port: int) -> None:
         def log_request(self, *_: Any) -> None:
             pass
 
-    for service in (*_SERVICES.values(), "sts"):
+    for service in (*_SERVICES.values(), "sts", "s3"):
         create_backend_app(service)  # moto imports each at its first call, which may take seconds
     application = _Faults(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", port, application, threaded=True, request_handler=Quiet)

@@ -15,9 +15,9 @@ import pytest
 import requests
 from cryptography import x509
 
-from guardian import lock
 from guardian.acme import challenges, config, order, service
 from guardian.acme.stores import File
+from guardian.locks import local
 from tests.support.acme import Master, pebble
 from tests.support.loading import load
 
@@ -267,7 +267,7 @@ def test_what_could_not_be_stored_is_not_ordered_again(master, ca, monkeypatch):
 
 
 def test_only_one_runs(master):
-    with lock.held(master.root / "acme", "acme", "renew"):
+    with local.held(master.root / "acme", "acme", "renew"):
         told = master.run("renew")
     assert told["retcode"] == 1
     assert "(renew, pid " in told["comment"]

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardian import journal, lock, workspace
+from guardian import journal, workspace
 from guardian.config import Stack
 from guardian.errors import LOCKED, GuardianError, UsageError
 from guardian.fleet.capacity import Budget, Member, refusal
 from guardian.fleet.checks import change, read, worst
 from guardian.fleet.master import Jids, Outcome
 from guardian.journal import Journal
+from guardian.locks import local
 from guardian.stacks import graph, plans
 from tests.support.region import until
 
@@ -92,7 +93,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def _contend(directory: str, results: Any, go: Any, done: Any) -> None:
     go.wait()
     try:
-        with lock.held(Path(directory), "lab-local", "deploy"):
+        with local.held(Path(directory), "lab-local", "deploy"):
             results.put(("won", os.getpid()))
             done.wait()
     except GuardianError as error:
@@ -108,7 +109,7 @@ def test_one_of_many_wins_and_the_losers_are_told_who(tmp_path: Path) -> None:
         racer.start()
     go.set()
     found = [results.get(timeout=20) for _ in racers]
-    assert lock.holder(tmp_path) is not None
+    assert local.holder(tmp_path) is not None
     done.set()
     for racer in racers:
         racer.join(20)
@@ -116,7 +117,7 @@ def test_one_of_many_wins_and_the_losers_are_told_who(tmp_path: Path) -> None:
     losers = [(text, code) for text, code in found if text != "won"]
     assert len(losers) == 7
     assert all(code == LOCKED and f"pid {winner}" in text for text, code in losers)
-    assert lock.holder(tmp_path) is None
+    assert local.holder(tmp_path) is None
 
 
 def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
@@ -128,9 +129,9 @@ def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
     assert results.get(timeout=20)[0] == "won"
     holder.kill()
     holder.join(20)
-    until(lambda: lock.holder(tmp_path) is None, "the kernel to free the lock", 10)
-    with lock.held(tmp_path, "lab-local", "deploy"):
-        assert "deploy" in str(lock.holder(tmp_path))
+    until(lambda: local.holder(tmp_path) is None, "the kernel to free the lock", 10)
+    with local.held(tmp_path, "lab-local", "deploy"):
+        assert "deploy" in str(local.holder(tmp_path))
 
 
 def test_workspaces_and_minion_ids() -> None:

@@ -1,4 +1,4 @@
-"""One deployer a workspace: flock, which the kernel frees however the holder dies."""
+"""One deployer a directory: flock, which the kernel frees however the holder dies."""
 
 import fcntl
 import getpass
@@ -14,10 +14,11 @@ from guardian.errors import LOCKED, GuardianError
 
 
 @contextmanager
-def held(directory: Path, workspace: str, what: str, remedy: str = "") -> Iterator[None]:
-    """Hold the workspace while the block runs; GuardianError (exit 21) names who holds it.
+def held(directory: Path, workspace: str, what: str, remedy: str = "") -> Iterator[int]:
+    """Hold the directory while the block runs; GuardianError (exit 21) names who holds it.
 
-    ``remedy`` says what to do then, where it is no workspace that is held.
+    Yields its fence: a number that grows with every life of the lock. ``remedy`` says what to do
+    when it is held, where it is no workspace.
     """
     shown = f"`guardian status {workspace}` shows it, `guardian stop {workspace}` ends it"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -36,7 +37,7 @@ def held(directory: Path, workspace: str, what: str, remedy: str = "") -> Iterat
         }
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(owner).encode(), 0)
-        yield
+        yield _fence(directory / "fence")
         # Emptied, never unlinked: a waiter could hold the old inode while another takes the new.
         os.ftruncate(handle, 0)
     finally:
@@ -55,8 +56,20 @@ def _take(handle: int) -> bool:
     return False
 
 
+def _fence(path: Path) -> int:
+    """The next fence; the caller holds the lock, so nobody else counts."""
+    try:
+        last = int(path.read_bytes())
+    except (OSError, ValueError):
+        last = 0
+    temporary = path.with_suffix(".new")
+    temporary.write_text(str(last + 1), encoding="ascii")
+    temporary.replace(path)
+    return last + 1
+
+
 def holder(directory: Path) -> str | None:
-    """Who holds the workspace now, in words, or None."""
+    """Who holds the directory now, in words, or None."""
     try:
         handle = os.open(directory / "lock", os.O_RDWR)
     except OSError:
