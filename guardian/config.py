@@ -70,7 +70,8 @@ class Rollout:
     """How a fleet is rolled: widths in per cent of the nodes, times in seconds.
 
     A restarted node completes `trial_calls` before it is given real ones. A canary may fail
-    `judge_margin` points more of its calls than its peers, once both had `judge_calls`.
+    `judge_margin` points more of its calls than its peers, once both had `judge_calls`; 0 of either
+    leaves that out.
     `mean_call` is what a drain is foretold from until one was seen.
     """
 
@@ -83,8 +84,8 @@ class Rollout:
     poll: float = 2.0
     sample: float = 30.0
     mean_call: float = 180.0
-    trial_calls: int = 3
-    judge_calls: int = 50
+    trial_calls: int = 0
+    judge_calls: int = 0
     judge_margin: int = 5
     drain_deadline: float = 3600.0
     on_deadline: str = "wait"
@@ -344,7 +345,7 @@ def _rollout(entry: "_Reader | None", base: Rollout) -> Rollout:
         "headroom": (0, 90),
         "max_out": (1, 90),
         "trial_calls": (0, 100),
-        "judge_calls": (1, 10_000),
+        "judge_calls": (0, 10_000),
         "judge_margin": (0, 100),
     }
     entry.only("waves", "proxies", *numbers, *choices, *times)

@@ -6,7 +6,7 @@ from typing import Any
 
 from guardian.fleet.master import Outcome
 
-UNLIMITED = 1_000_000_000
+_NUMBERS = ("voice.load", "voice.capacity")
 _ORDER = ("none", "reload", "restart")
 
 
@@ -74,18 +74,18 @@ def read(fun: str, outcome: Outcome) -> Reading:
         if found.problem:
             return Reading(True, False, {"why": found.problem})
         return Reading(True, True, {"changes": found.changes, "disruption": found.disruption})
-    if not isinstance(value, dict) or outcome.retcode:
+    # Salt gives a function that says result: False a return code, too.
+    if not isinstance(value, dict) or (outcome.retcode and "result" not in value):
         return Reading(True, False, {"why": f"{fun}: {_text(value) or 'no answer'}"})
     if fun == "voice.drain":
         calls = value.get("calls")
         return Reading(True, True, {"drained": value.get("drained") is True, "calls": calls})
-    if fun in ("voice.load", "voice.capacity"):
-        calls = value.get("calls")
-        if fun == "voice.capacity" and "calls" in value and calls is None:
-            calls = UNLIMITED  # a proxy says so; a capacity that is not told is another thing
-        if not isinstance(calls, int) or isinstance(calls, bool):
-            return Reading(True, False, {"why": f"{fun}: did not say how many calls"})
-        return Reading(True, True, {"calls": calls})
+    if fun in _NUMBERS:
+        return _numbers(fun, value)
+    if fun == "voice.measures":
+        return _measures(value)
+    if fun == "voice.end_calls":
+        return Reading(True, value.get("result") is True, {"ended": value.get("ended") or 0})
     if value.get("result") is True:
         return Reading(True, True, {})
     failed = [
@@ -94,6 +94,32 @@ def read(fun: str, outcome: Outcome) -> Reading:
         if isinstance(check, dict) and not check.get("ok")
     ]
     return Reading(True, False, {"why": "; ".join(failed)[:300] or f"{fun}: {_text(value)}"})
+
+
+def _numbers(fun: str, value: dict[str, Any]) -> Reading:
+    """Calls and registrations; None is no limit of a capacity, and no answer of anything else."""
+    optional = fun == "voice.capacity"
+    found: dict[str, Any] = {}
+    for key in ("calls", "registrations"):
+        number = value.get(key, None if optional and "calls" in value else 0)
+        if not (_whole(number) or (optional and number is None)) or "calls" not in value:
+            return Reading(True, False, {"why": f"{fun}: did not say how many {key}"})
+        found[key] = number
+    return Reading(True, True, found)
+
+
+def _measures(value: dict[str, Any]) -> Reading:
+    """Counters since a daemon's start, for the judge."""
+    numbers = {key: value.get(key) for key in ("attempts", "failed", "registrations")}
+    down = value.get("gateways_down")
+    if not all(map(_whole, numbers.values())) or not isinstance(down, list) or "since" not in value:
+        return Reading(True, False, {"why": "voice.measures: counters are missing"})
+    found = {"since": str(value["since"]), "gateways_down": sorted(map(str, down))}
+    return Reading(True, True, {**numbers, **found})
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _text(value: Any) -> str:

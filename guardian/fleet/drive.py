@@ -4,16 +4,24 @@ The journal alone is enough to go on: replayed events give the machine, and a ca
 no outcome is looked up by its job id before anything is done again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from guardian.config import Rollout as Settings
+from guardian.errors import GuardianError
 from guardian.fleet.checks import change, read
 from guardian.fleet.master import Jids, Job, Link, Outcome
-from guardian.fleet.rollout import APPLY, Call, Event, Node, Note, Rollout
+from guardian.fleet.rollout import Rollout
+from guardian.fleet.sampler import Sampler
 from guardian.fleet.survey import OWNER
+from guardian.fleet.track import APPLY, ROUNDS, Call, Event, Node, Note
 from guardian.journal import Entry, Journal
+
+# Of the machine: another one would make other calls of the same events.
+MACHINE = 2
+_FIELDS = tuple(one.name for one in fields(Event))
+_DEFAULTS: dict[str, Any] = {"key": "", "target": "", "known": True, "ok": True, "data": {}}
 
 
 @dataclass(frozen=True)
@@ -38,30 +46,38 @@ class Drive:
         self._link, self._journal, self._jids = link, journal, jids
         self._clock, self._show = clock, show
         self._flights: dict[str, _Flight] = {}
+        self._rounds: dict[str, dict[str, Any]] = {}
         self._resuming = False
         self._repeated: set[str] = set()
         self.rollout = Rollout("", [], Settings())
+        self._sampler = Sampler(link, jids, journal, 0.0)
 
     def begin(self, nodes: list[Node], settings: Settings) -> None:
         """Freeze the list of nodes and start."""
         entry = self._journal.add(
-            "fleet", nodes=[asdict(node) for node in nodes], settings=asdict(settings)
+            "fleet",
+            machine=MACHINE,
+            nodes=[asdict(node) for node in nodes],
+            settings=asdict(settings),
         )
         self.rollout = _rollout(self._journal.run, entry)
+        self._sampler.every = settings.sample
         self._feed(Event("begin", self._clock()))
 
     def resume(self) -> None:
         """Rebuild the machine from the journal, then settle every call that has no outcome."""
         self._resuming = True
-        self.rollout, calls, jids = replay(self._journal.run, self._journal.entries)
+        self.rollout, jids = replay(self._journal.run, self._journal.entries)
+        self._sampler.every = self.rollout.settings.sample
         self.rollout.notes.clear()
+        open_calls = list(self.rollout.in_flight.values())
         kind = "resume" if self._begun() else "begin"
         self._feed(Event(kind, self._clock()))
-        for call in calls.values():
-            track = self.rollout.tracks[call.minion]
-            waiting = tuple(sorted(track.waiting)) if track.key == call.key else ()
-            if not waiting:
-                continue
+        for call in open_calls:
+            track = self.rollout.tracks.get(call.minion)
+            if track is None or track.key != call.key:
+                continue  # asked of many: it is asked anew
+            waiting = tuple(sorted(track.waiting))
             jid = jids.get(call.key)
             if jid is None or call.step != APPLY:
                 # Never published, or harmless to publish again.
@@ -70,13 +86,22 @@ class Drive:
                 self._flights[jid] = _Flight(call, "attached")
                 self._link.attach(_job(call, jid, waiting))
 
-    def run(self, stop: Callable[[], str | None]) -> Rollout:
-        """Until nothing is left to do, or it halted and what was in flight has ended."""
+    def run(
+        self, stop: Callable[[], str | None], no_drain: Callable[[], str] = lambda: ""
+    ) -> Rollout:
+        """Until nothing is left to do, or it halted and what was in flight has ended.
+
+        `stop` says why to halt, `no_drain` why no further node may be taken out of service.
+        """
         rollout = self.rollout
         while not rollout.finished:
             if not rollout.halted and (why := stop()):
                 self._feed(Event("stop", self._clock(), data={"why": why}))
                 continue
+            if not rollout.halted and (why := no_drain()) != rollout.no_drain:
+                self._feed(Event("peak", self._clock(), data={"why": why}))
+                continue
+            self._sampler.tend(self._clock(), rollout)
             due = rollout.next_due()
             now = self._clock()
             if due is not None and due <= now:
@@ -110,9 +135,12 @@ class Drive:
     def _outcome(self, outcome: Outcome) -> None:
         flight = self._flights.get(outcome.jid)
         if flight is None:
+            self._sampler.take(outcome)
             return
         call, one = flight.call, (outcome.minion,)
-        if flight.purpose == "recheck":
+        if call.step in ROUNDS:
+            self._answered(call, outcome)
+        elif flight.purpose == "recheck":
             self._rechecked(call, outcome)
         elif outcome.known:
             self._return(call, outcome)
@@ -123,6 +151,15 @@ class Drive:
             self._dispatch(call, one, "retry")
         else:
             self._return(call, outcome)
+
+    def _answered(self, call: Call, outcome: Outcome) -> None:
+        """Keep an answer until the round is whole; silence is one, too."""
+        answers = self._rounds.setdefault(call.key, {})
+        reading = read(call.fun, outcome)
+        answers[outcome.minion] = {"known": reading.known, "ok": reading.ok, **reading.data}
+        if len(answers) == len(call.targets):
+            del self._rounds[call.key]
+            self._feed(Event("round", self._clock(), call.key, data=answers))
 
     def _rechecked(self, call: Call, outcome: Outcome) -> None:
         found = change(outcome.value) if outcome.known else None
@@ -146,21 +183,32 @@ class Drive:
         return Event("returned", self._clock(), call.key, minion, known, ok, data)
 
 
-def replay(run: str, entries: list[Entry]) -> tuple[Rollout, dict[str, Call], dict[str, str]]:
-    """The machine as the journal left it, its calls by key, and the last job id of each call."""
+def replay(run: str, entries: list[Entry]) -> tuple[Rollout, dict[str, str]]:
+    """The machine as the journal left it, and the last job id of each call by its key."""
     rollout = Rollout(run, [], Settings())
-    calls: dict[str, Call] = {}
     jids: dict[str, str] = {}
+    for entry in entries:
+        if entry["type"] == "intent" and entry["purpose"] in ("call", "attached"):
+            jids[entry["key"]] = entry["jid"]
+    for _, rollout in steps(run, entries):
+        rollout.notes.clear()
+    return rollout, jids
+
+
+def steps(run: str, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Rollout]]:
+    """Each entry that moves the machine, with the machine after it and its notes of that step.
+
+    Whoever reads clears the notes. GuardianError when another guardian wrote the journal.
+    """
+    rollout = Rollout(run, [], Settings())
     for entry in entries:
         if entry["type"] == "fleet":
             rollout = _rollout(run, entry)
-            calls, jids = {}, {}
         elif entry["type"] == "event":
-            made = rollout.handle(_event(entry))
-            calls.update((call.key, call) for call in made)
-        elif entry["type"] == "intent" and entry["purpose"] in ("call", "attached"):
-            jids[entry["key"]] = entry["jid"]
-    return rollout, calls, jids
+            rollout.handle(_event(entry))
+        else:
+            continue
+        yield entry, rollout
 
 
 def _job(call: Call, jid: str, targets: tuple[str, ...]) -> Job:
@@ -168,6 +216,11 @@ def _job(call: Call, jid: str, targets: tuple[str, ...]) -> Job:
 
 
 def _rollout(run: str, entry: Entry) -> Rollout:
+    if entry.get("machine") != MACHINE:
+        raise GuardianError(
+            f"run {run}: rolled by another version of guardian; put back what it left by hand "
+            "(`guardian undrain`), then deploy anew"
+        )
     nodes = [Node(**{**node, "why": tuple(node["why"])}) for node in entry["nodes"]]
     settings = Settings(**{**entry["settings"], "waves": tuple(entry["settings"]["waves"])})
     return Rollout(f"{OWNER}{run}", nodes, settings)
@@ -175,11 +228,13 @@ def _rollout(run: str, entry: Entry) -> Rollout:
 
 def _thin(event: Event) -> dict[str, Any]:
     """Only what is not a default: most of a journal is events."""
-    every = {one.name: getattr(event, one.name) for one in fields(event)}
-    defaults: dict[str, Any] = {"key": "", "target": "", "known": True, "ok": True, "data": {}}
-    return {name: value for name, value in every.items() if value != defaults.get(name)}
+    found = {}
+    for name in _FIELDS:
+        value = getattr(event, name)
+        if value != _DEFAULTS.get(name):
+            found[name] = value
+    return found
 
 
 def _event(entry: Entry) -> Event:
-    names = {one.name for one in fields(Event)}
-    return Event(**{name: value for name, value in entry.items() if name in names})
+    return Event(**{name: entry[name] for name in _FIELDS if name in entry})

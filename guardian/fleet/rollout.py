@@ -3,157 +3,106 @@
 The same events in the same order give the same calls under the same keys, so a journal of events
 is the whole state, and a killed run goes on from its last line.
 
-    pending -> size -> measure -> withdraw -> drain -> apply -> checks -> undrain -> restore
-               `-- only to restart a node in service -'                        -> soak -> done
+    pending -> withdraw -> drain -> apply -> checks -> undrain -> trial -> restore -> soak -> done
+               `- only to restart a node in service -' `- only if drained -----'
 
+A canary is judged against its peers over its soak; between waves every changed node is checked.
 A failure or an unknown halts: nothing new is started, nodes not applied yet are put back, applied
 ones are checked and put back, and a node that failed stays drained and withdrawn, and is named.
 """
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
 from guardian.config import Rollout as Settings
-from guardian.fleet.capacity import Budget, Member, refusal
+from guardian.fleet import judge, waves
+from guardian.fleet.capacity import Budget
+from guardian.fleet.sets import FRESH, Set
+from guardian.fleet.track import (
+    APPLY,
+    BASELINE,
+    BEFORE_APPLY,
+    CHECKS,
+    DONE,
+    DRAIN,
+    END_CALLS,
+    FAILED,
+    GATE,
+    HELD,
+    JUDGE,
+    MEASURE,
+    PENDING,
+    PULL,
+    RESTORE,
+    SIZE,
+    SOAK,
+    TRIAL,
+    UNCHANGED,
+    UNDRAIN,
+    UNKNOWN,
+    WITHDRAW,
+    Call,
+    Event,
+    Node,
+    Note,
+    Track,
+)
 
-SIZE, MEASURE, WITHDRAW, DRAIN, APPLY = "size", "measure", "withdraw", "drain", "apply"
-CHECKS, UNDRAIN, RESTORE, SOAK = "checks", "undrain", "restore", "soak"
-PENDING, DONE, UNCHANGED, HELD = "pending", "done", "unchanged", "held"
-FAILED, UNKNOWN = "failed", "unknown"
-SETTLED = frozenset({DONE, UNCHANGED, HELD, FAILED, UNKNOWN})
-
-# Before these are over nothing was applied, so the way back is short.
-_BEFORE_APPLY = frozenset({SIZE, MEASURE, WITHDRAW, DRAIN})
-
-
-@dataclass(frozen=True)
-class Node:
-    """A minion as it was found before the rollout; the list of them is frozen.
-
-    `state` is voice.in_service's. `debt`: an earlier run took it out and owes putting it back.
-    `marked`: somebody else drained it (who), so it is left as it is. `left_out`: why this rollout
-    does not touch it. Of nodes with one `pair` only one is ever out.
-    """
-
-    minion: str
-    role: str
-    zone: str = ""
-    disruption: str = "none"
-    changes: int = 0
-    state: str = "in_service"
-    running: bool = True
-    calls: int = 0
-    debt: bool = False
-    marked: str = ""
-    why: tuple[str, ...] = ()
-    pair: str = ""
-    registrations: int = 0
-    left_out: str = ""
-
-
-@dataclass(frozen=True)
-class Call:
-    """A function to run on minions; `key` names this very call, over restarts, too."""
-
-    key: str
-    minion: str
-    step: str
-    targets: tuple[str, ...]
-    fun: str
-    args: tuple[str, ...] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    cap: float = 60.0
-
-
-@dataclass(frozen=True)
-class Note:
-    """A transition, for whoever watches."""
-
-    minion: str
-    step: str
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Event:
-    """What happened: begin, returned, tick, stop, resume; `now` in seconds of any one clock.
-
-    `returned` carries key, target, whether the outcome is known, whether it is good, and data.
-    """
-
-    kind: str
-    now: float
-    key: str = ""
-    target: str = ""
-    known: bool = True
-    ok: bool = True
-    data: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Track:
-    """Where one node stands and what is owed to it."""
-
-    node: Node
-    step: str = PENDING
-    path: list[str] = field(default_factory=list)
-    key: str = ""
-    calls_made: int = 0
-    waiting: set[str] = field(default_factory=set)
-    problem: str = ""
-    lost: str = ""
-    due: float | None = None
-    since: float = 0.0
-    pending_since: float | None = None
-    out: bool = False
-    drained: bool = False
-    withdrawn: set[str] = field(default_factory=set)
-    applied: bool = False
-    verdict: str = ""
-    detail: str = ""
-    calls: int = 0
-    capacity: int = 0
-    left: int = 0
-    drained_calls: int = 0
-    drained_seconds: float = 0.0
-
-    @property
-    def active(self) -> bool:
-        return self.step not in SETTLED and self.step != PENDING
-
-    @property
-    def owed(self) -> bool:
-        return self.drained or bool(self.withdrawn)
+FLEET = "fleet"
+SET = "set:"
+_PEERS = 10
+# A drain is looked at less often the longer it takes, so that a long one costs little.
+_PATIENCE, _LONGEST_LOOK = 0.05, 15.0
+_FUNCTIONS = {
+    SIZE: "voice.capacity",
+    MEASURE: "voice.load",
+    GATE: "voice.checks",
+    WITHDRAW: "voice.withdraw",
+    DRAIN: "voice.drain",
+    PULL: "voice.drain",
+    END_CALLS: "voice.end_calls",
+    APPLY: "state.apply",
+    CHECKS: "voice.checks",
+    SOAK: "voice.checks",
+    UNDRAIN: "voice.undrain",
+    TRIAL: "voice.trial",
+    RESTORE: "voice.restore",
+    BASELINE: "voice.measures",
+    JUDGE: "voice.measures",
+}
 
 
 class Rollout:
     """The machine. `handle` an event, make the calls it returns, feed back what they gave."""
 
     def __init__(self, run: str, nodes: Iterable[Node], settings: Settings) -> None:
-        self._run, self._settings = run, settings
+        self._run, self.settings = run, settings
         self.proxies = settings.proxies
         self._budget = Budget(settings.max_out, settings.headroom, settings.sole_node)
         self.tracks = {node.minion: Track(node, calls=node.calls) for node in nodes}
-        self.halted = ""
+        self.halted = self.no_drain = ""
         self.notes: list[Note] = []
-        self._sets: dict[str, list[Track]] = {}
+        self.in_flight: dict[str, Call] = {}
+        self._sets: dict[str, Set] = {}
         for track in self.tracks.values():
-            track.out = not track.node.running or track.node.state != "in_service"
-            self._sets.setdefault(track.node.role, []).append(track)
-        self._stages = _stages(list(self.tracks.values()), settings)
+            track.out = _out(track.node)
+            role = track.node.role
+            self._sets.setdefault(role, Set(role, [])).tracks.append(track)
+        found = [track.node for track in self.tracks.values()]
+        self._canaries = {node.minion for node in waves.canaries(found)}
+        self._stages = waves.stages(found, settings)
         self.stage = 0
         self._open = [sum(len(queue) for queue in stage.values()) for stage in self._stages]
         self._stage_of = {
-            track.node.minion: number
+            minion: number
             for number, stage in enumerate(self._stages)
             for queue in stage.values()
-            for track in queue
+            for minion in queue
         }
+        self._gate = _Gate()
         self._busy: dict[str, int] = {}
-        self._measuring: set[str] = set()
         self._flight = 0
         self._repaying = False
         self._due: list[tuple[float, str]] = []
@@ -169,7 +118,7 @@ class Rollout:
 
     def next_due(self) -> float | None:
         """When the next tick is due, if any is."""
-        while self._due and self.tracks[self._due[0][1]].due != self._due[0][0]:
+        while self._due and self._waits(self._due[0][1]) != self._due[0][0]:
             heappop(self._due)
         return self._due[0][0] if self._due else None
 
@@ -177,13 +126,17 @@ class Rollout:
         """Take one event; the calls to make now."""
         self._out = []
         if event.kind == "begin":
-            self._begin(event.now)
+            self._begin()
         elif event.kind == "returned":
             self._returned(event)
+        elif event.kind == "round":
+            self._round(event)
         elif event.kind == "tick":
             self._tick(event.now)
         elif event.kind == "stop":
             self._halt(str(event.data.get("why", "stopped")), event.now)
+        elif event.kind == "peak":
+            self.no_drain = str(event.data.get("why", ""))
         elif event.kind == "resume":
             self._resume(event.now)
         self._fill(event.now)
@@ -191,83 +144,124 @@ class Rollout:
 
     # Starting
 
-    def _begin(self, now: float) -> None:
+    def _begin(self) -> None:
         self._begun = True
         for track in self.tracks.values():
-            if track.node.minion not in self._stage_of:
-                marked = track.node.marked
-                self._settle(track, UNCHANGED, f"drained by {marked}, left so" if marked else "")
-            elif track.node.debt:
+            node = track.node
+            if node.minion not in self._stage_of:
+                marked = f"drained by {node.marked}, left so" if node.marked else ""
+                self._settle(track, UNCHANGED, node.left_out or marked)
+            elif node.debt:
                 # Owed from the start, so that a halt before its turn still names it.
                 track.drained = True
-                if track.node.role != self._settings.proxies:
+                if node.role != self.proxies:
                     track.withdrawn = set(self._proxies())
 
     def _fill(self, now: float) -> None:
-        if not self._begun or self.halted or (self._repaying and self._flight):
+        """Start whoever may start, in this stage and, when all of it is settled, in the next."""
+        if not self._begun or (self._repaying and self._flight):
             return
         self._repaying = False
+        while not self.halted and self._entered(now):
+            for role, queue in self._stages[self.stage].items():
+                self._fill_role(role, queue, now)
+            if self._open[self.stage]:
+                return
+
+    def _entered(self, now: float) -> bool:
+        """Go on to the stage that has work; false when there is none or its gate is not passed."""
         while self.stage < len(self._stages) and not self._open[self.stage]:
+            if self._gated(now):
+                return False
             self.stage += 1
             if self.stage < len(self._stages) and self._open[self.stage]:
-                self.notes.append(Note("", "wave", self.stage_name()))
-        if self.stage >= len(self._stages):
-            return
-        for role, queue in self._stages[self.stage].items():
-            for _ in range(len(queue)):
-                if self._flight >= self._settings.in_flight:
-                    return
-                track = queue[0]
-                if track.due is not None or not self._may_start(role, track):
-                    break
-                queue.popleft()
+                self._note("", "wave", self.stage_name())
+        return self.stage < len(self._stages)
+
+    def _fill_role(self, role: str, queue: deque[str], now: float) -> None:
+        while queue and not self.halted and self._flight < self.settings.in_flight:
+            track = self.tracks[queue[0]]
+            if not self._may_start(role, track, now):
+                return
+            queue.popleft()
+            if track.step == PENDING:  # or it was settled instead
                 self._start(track, now)
-                if self.halted:
-                    return
 
     def stage_name(self) -> str:
         """The stage in words; proxies go after those behind them."""
-        number, half = divmod(self.stage, 2)
-        who = "proxies" if half else "nodes"
-        return f"canary {who}" if number == 0 else f"wave {number}, {who}"
+        return waves.name(self.stage)
 
-    def _may_start(self, role: str, track: Track) -> bool:
-        disruptive = self._disruptive(track)
-        # One canary of a role at a time, unless it is not in service: that one harms nobody.
-        if self.stage < 2 and track.node.running and self._busy.get(role):
-            return False
-        # One asks at a time: what it hears holds for the whole set.
-        return not (disruptive and role in self._measuring)
-
-    def _disruptive(self, track: Track) -> bool:
+    def _may_start(self, role: str, track: Track, now: float) -> bool:
+        """Whether a node's turn is now; also true when it was settled without one."""
         node = track.node
-        return node.changes > 0 and node.disruption == "restart" and node.state != "out_of_service"
+        # One canary of a role at a time, unless it is not in service: that one harms nobody.
+        if self.stage < 2 and node.running and self._busy.get(role):
+            return False
+        if not node.disruptive or track.owed:
+            return True
+        if node.marked:
+            why = f"drained by {node.marked} and carries calls; left alone"
+            return self._settle(track, HELD, why)
+        if self.no_drain:
+            return self._settle(track, HELD, f"needs a restart, but {self.no_drain}")
+        group = self._sets[role]
+        if group.asking or group.blocked:
+            return False
+        if now < track.mute_until:
+            self._settle(track, FAILED, f"measure: {track.lost}")
+            self._halt(f"{node.minion}: {track.detail}", now)
+            return True
+        if not group.fresh(now):
+            self._look(group, now)
+            return False
+        why_not = group.refusal(self._budget, track)
+        return True if why_not is None else self._refused(group, track, why_not, now)
+
+    def _look(self, group: Set, now: float) -> None:
+        """Ask a whole set at once: whoever wants to leave it is served by the answers."""
+        unsized = group.unsized(now)
+        group.step = SIZE if unsized else MEASURE
+        targets = tuple(unsized or group.askable(now))
+        group.looks += 1
+        group.asking = f"{SET}{group.role}/{group.step}/{group.looks}"
+        group.due = None
+        self._make(group.asking, group.step, targets)
+
+    def _refused(self, group: Set, track: Track, why: str, now: float) -> bool:
+        peers = [peer for peer in group.tracks if peer is not track]
+        if any(peer.active for peer in peers):
+            track.stuck_since = None  # a place comes free by itself
+        elif track.stuck_since is None:
+            track.stuck_since = now
+        waited = 0.0 if track.stuck_since is None else now - track.stuck_since
+        hope = any(not peer.out or peer.active or peer.step == PENDING for peer in peers)
+        if not hope or waited >= self.settings.capacity_deadline:
+            return self._settle(track, HELD, f"needs a restart, but {why}")
+        if track.detail != why:
+            track.detail = why
+            self._note(track.node.minion, "waits", why)
+        group.blocked = True
+        self._wake(group, SET + group.role, now + max(self.settings.poll, FRESH))
+        return False
 
     def _start(self, track: Track, now: float) -> None:
         node = track.node
         self._flight += 1
         self._busy[node.role] = self._busy.get(node.role, 0) + 1
-        if track.pending_since is None:
-            track.pending_since = now
-        back = [UNDRAIN, RESTORE] if track.owed or node.debt else []
-        if self._disruptive(track):
-            if node.marked:
-                self._settle(track, HELD, f"drained by {node.marked} and carries calls; left alone")
-                return
-            track.path = [WITHDRAW, DRAIN, APPLY, CHECKS, UNDRAIN, RESTORE, SOAK]
-            if track.owed:  # it is out already: no budget to ask
-                self._next(track, now)
-                return
-            track.path[:0] = [SIZE, MEASURE]
-            self._measuring.add(node.role)
-        elif node.changes:
-            track.path = [APPLY, CHECKS, *back, SOAK]
+        track.detail, track.stuck_since = "", None
+        watch = [BASELINE, SOAK, JUDGE]
+        back = [UNDRAIN, TRIAL, RESTORE] if track.owed or node.debt else []
+        if node.disruptive:
+            out, back = [WITHDRAW, DRAIN], [UNDRAIN, TRIAL, RESTORE]
+            track.path = [*out, APPLY, CHECKS, *back, *watch]
+            track.out = True
+            track.drained_calls = max(track.drained_calls, track.calls)
         else:
-            track.path = [CHECKS, *back, SOAK]
+            track.path = [APPLY, CHECKS, *back, *watch] if node.changes else [CHECKS, *back, SOAK]
         self._next(track, now)
 
     def _proxies(self) -> list[str]:
-        peers = self._sets.get(self._settings.proxies, [])
+        peers = self._sets[self.proxies].tracks if self.proxies in self._sets else []
         return [track.node.minion for track in peers if track.node.running or track.step == DONE]
 
     # Steps
@@ -279,62 +273,96 @@ class Rollout:
                 return
         if track.verdict == PENDING:
             self._requeue(track)
-            self._note(track, "put back", track.detail)
+            self._note(track.node.minion, "put back", track.detail)
             track.detail = ""
         else:
             self._settle(track, track.verdict or DONE, track.detail)
 
     def _enter(self, track: Track, step: str, now: float) -> bool:
         """Begin a step; false when there is nothing to do in it."""
-        proxy = track.node.role == self._settings.proxies
-        if step == WITHDRAW and (proxy or not self._proxies()):
-            track.out = True
-            return False
-        if step == RESTORE and not track.withdrawn:
-            return False
-        if step == UNDRAIN and not track.drained:
-            return False
-        if step == SOAK and not self._settings.soak:
+        node, settings = track.node, self.settings
+        proxy = node.role == self.proxies
+        judged = node.minion in self._canaries and settings.soak and settings.judge_calls
+        needed = {
+            WITHDRAW: not proxy and bool(self._proxies()) and not track.withdrawn,
+            RESTORE: bool(track.withdrawn),
+            UNDRAIN: track.drained,
+            TRIAL: bool(settings.trial_calls and (proxy or track.withdrawn)),
+            BASELINE: bool(judged),
+            SOAK: bool(settings.soak),
+            JUDGE: bool(judged and track.baseline),
+        }
+        if not needed.get(step, True):
+            if step == TRIAL:
+                self._back(track)
             return False
         track.step, track.since = step, now
-        self._note(track, step)
+        self._note(node.minion, step)
         if step == SOAK:
-            self._wake(track, now + self._settings.soak)
+            self._wake(track, node.minion, now + settings.soak)
         else:
             self._call(track)
         return True
 
     def _call(self, track: Track) -> None:
-        step, minion, settings = track.step, track.node.minion, self._settings
-        cap = settings.call_deadline
+        step, minion, settings = track.step, track.node.minion, self.settings
         targets: tuple[str, ...] = (minion,)
         args: tuple[str, ...] = ()
         kwargs: dict[str, Any] = {}
-        if step in (SIZE, MEASURE):
-            fun = "voice.capacity" if step == SIZE else "voice.load"
-            peers = self._sets[track.node.role]
-            targets = tuple(peer.node.minion for peer in peers if not peer.out)
-        elif step == WITHDRAW:
-            track.out = True
+        if step == WITHDRAW:
             targets = tuple(self._proxies())
-            track.withdrawn = set(targets)
-            fun, args, kwargs = "voice.withdraw", (minion,), {"by": self._run}
-        elif step == DRAIN:
+            track.out, track.withdrawn = True, set(targets)
+            args, kwargs = (minion,), {"by": self._run}
+        elif step in (DRAIN, PULL):
             track.out = track.drained = True
-            fun, kwargs = "voice.drain", {"by": self._run}
-        elif step == APPLY:
-            fun, cap = "state.apply", settings.apply_deadline
-        elif step == UNDRAIN:
-            fun = "voice.undrain"
+            kwargs = {"by": self._run}
+        elif step == END_CALLS:
+            kwargs = {"by": self._run}
+        elif step == TRIAL:
+            targets, args = (self._caller(track),), (minion,)
+            kwargs = {"calls": settings.trial_calls}
         elif step == RESTORE:
-            targets = tuple(sorted(track.withdrawn))
-            fun, args = "voice.restore", (minion,)
-        else:
-            fun = "voice.checks"
+            targets, args = tuple(sorted(track.withdrawn)), (minion,)
+        elif step == BASELINE:
+            targets = (minion, *self._fresh_peers(track))
+        elif step == JUDGE:
+            targets = tuple(track.baseline)
         track.calls_made += 1
         track.key = f"{minion}/{step}/{track.calls_made}"
         track.waiting, track.problem, track.lost = set(targets), "", ""
-        self._out.append(Call(track.key, minion, step, targets, fun, args, kwargs, cap))
+        self._make(track.key, step, targets, args, kwargs)
+
+    def _make(
+        self,
+        key: str,
+        step: str,
+        targets: tuple[str, ...],
+        args: tuple[str, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        settings = self.settings
+        cap = settings.apply_deadline if step == APPLY else settings.call_deadline
+        call = Call(key, step, targets, _FUNCTIONS[step], args, kwargs or {}, cap)
+        self.in_flight[key] = call
+        self._out.append(call)
+
+    def _caller(self, track: Track) -> str:
+        """Who tries calls to a node: a proxy by itself, others by a proxy, if need be a drained."""
+        if track.node.role == self.proxies:
+            return track.node.minion
+        return min(track.withdrawn, key=lambda one: (self.tracks[one].out, one))
+
+    def _fresh_peers(self, track: Track) -> list[str]:
+        """Peers in service that this rollout has not changed, those of the same zone first."""
+        fresh = [
+            peer.node
+            for peer in self._sets[track.node.role].tracks
+            if not (peer is track or peer.out or peer.lost or peer.applied or peer.active)
+        ]
+        fresh.sort(key=lambda node: (node.zone != track.node.zone, node.minion))
+        return [node.minion for node in fresh[:_PEERS]]
+
+    # Answers
 
     def _returned(self, event: Event) -> None:
         track = self.tracks.get(event.key.partition("/")[0])
@@ -346,19 +374,12 @@ class Rollout:
             track.lost = track.lost or f"{who}{event.data.get('why', 'no return')}"
         elif not event.ok:
             track.problem = track.problem or f"{who}{event.data.get('why', 'failed')}"
-        elif track.step == SIZE:
-            self.tracks[event.target].capacity = int(event.data.get("calls", 0))
-        elif track.step == MEASURE:
-            self.tracks[event.target].calls = int(event.data.get("calls", 0))
         elif track.step == RESTORE:
             track.withdrawn.discard(event.target)
         if track.waiting:
             return
+        self.in_flight.pop(track.key, None)
         track.key = ""
-        if track.lost and track.step in (SIZE, MEASURE):
-            # No data is no pass; but nothing was done to this node.
-            self._fail(track, track.lost, event.now)
-            return
         if track.lost:
             track.detail = f"{track.step}: {track.lost}"
             self._settle(track, UNKNOWN, track.detail)
@@ -368,78 +389,166 @@ class Rollout:
 
     def _judge(self, track: Track, event: Event) -> None:
         """All targets answered; what that means for the step."""
-        step, now, settings = track.step, event.now, self._settings
+        step, now, settings = track.step, event.now, self.settings
         if step == APPLY and event.data.get("busy"):
             self._again(track, now, settings.apply_deadline, "another state run does not end")
-        elif step in (CHECKS, SOAK) and track.problem:
-            left = settings.checks_deadline if step == CHECKS else 0.0
-            self._again(track, now, left, track.problem)
+        elif step in (CHECKS, TRIAL) and track.problem:
+            self._again(track, now, settings.checks_deadline, track.problem)
         elif track.problem:
             self._fail(track, track.problem, now)
-        elif self.halted and step in _BEFORE_APPLY and not track.verdict:
+        elif self.halted and step in BEFORE_APPLY and not track.verdict:
             self._turn_back(track, PENDING, "not started, the run was halted", now)
-        elif step == MEASURE:
-            self._measured(track, now)
         elif step == DRAIN:
             self._drained(track, event)
+        elif step == END_CALLS:
+            track.ended += int(event.data.get("ended") or 0)
+            track.path.insert(0, DRAIN)
+            self._next(track, now)
         else:
             if step == APPLY:
                 track.applied = True
+                self._sets[track.node.role].sized.discard(track.node.minion)
             if step == UNDRAIN:
                 track.drained = False
-            if step == RESTORE or (step == UNDRAIN and not track.withdrawn):
-                track.out = False
-            if step == CHECKS and not track.owed and not track.node.marked:
-                track.out = False
+            if step in (UNDRAIN, RESTORE, CHECKS, TRIAL):
+                self._back(track)
             self._next(track, now)
+
+    def _back(self, track: Track) -> None:
+        """A node that owes nothing and is to be tried no more serves again."""
+        if track.owed or track.node.marked or TRIAL in track.path:
+            return
+        track.out, track.mute_until = False, 0.0
+        self._sets[track.node.role].blocked = False
 
     def _again(self, track: Track, now: float, deadline: float, why: str) -> None:
         if now - track.since >= deadline:
             self._fail(track, why, now)
         else:
-            self._wake(track, now + self._settings.poll)
-
-    def _measured(self, track: Track, now: float) -> None:
-        self._measuring.discard(track.node.role)
-        members = [
-            Member(peer.node.minion, not peer.out, peer.capacity, 0 if peer.out else peer.calls)
-            for peer in self._sets[track.node.role]
-        ]
-        why = refusal(self._budget, members, track.node.minion)
-        if why is None:
-            track.drained_calls = track.calls
-            self._next(track, now)
-            return
-        peers = [peer for peer in self._sets[track.node.role] if peer is not track]
-        coming = any(peer.active or (peer.step == PENDING and peer.out) for peer in peers)
-        room = any(not peer.out for peer in peers)
-        waited = now - (now if track.pending_since is None else track.pending_since)
-        if (coming or room) and waited < self._settings.capacity_deadline:
-            self._note(track, "waits", why)
-            self._requeue(track)
-            self._wake(track, now + self._settings.poll)
-        else:
-            self._settle(track, HELD, f"needs a restart, but {why}")
+            self._wake(track, track.node.minion, now + self.settings.poll)
 
     def _drained(self, track: Track, event: Event) -> None:
-        settings, now = self._settings, event.now
+        settings, now = self.settings, event.now
         left = track.left = int(event.data.get("calls") or 0)
-        late = now - track.since >= settings.drain_deadline
+        passed = now - track.since
+        late = passed >= settings.drain_deadline
         track.drained_calls = max(track.drained_calls, left)
         if event.data.get("drained"):
-            track.drained_seconds = now - track.since
+            track.drained_seconds += passed
             self._next(track, now)
         elif late and settings.on_deadline == "skip":
             why = f"{_calls(left)} still up after {settings.drain_deadline:g} s of drain"
             self._turn_back(track, HELD, why, now)
+        elif late and settings.on_deadline == "force":
+            track.drained_seconds += passed
+            self._note(track.node.minion, END_CALLS, f"{_calls(left)}, by force")
+            self._enter(track, END_CALLS, now)
         else:
             overdue = ", past the deadline; `guardian stop` puts it back" if late else ""
-            self._note(track, DRAIN, f"{_calls(left)} left{overdue}")
-            self._wake(track, now + settings.poll)
+            self._note(track.node.minion, DRAIN, f"{_calls(left)} left{overdue}")
+            look = max(settings.poll, min(passed * _PATIENCE, _LONGEST_LOOK))
+            self._wake(track, track.node.minion, now + look)
 
-    def _measured_out(self, track: Track) -> None:
-        if track.step in (SIZE, MEASURE):
-            self._measuring.discard(track.node.role)
+    def _round(self, event: Event) -> None:
+        """Many were asked at once, and have answered or will not."""
+        subject = event.key.partition("/")[0]
+        track, group = self.tracks.get(subject), self._sets.get(subject.removeprefix(SET))
+        if subject == FLEET and event.key == self._gate.key:
+            self._gate_answered(event)
+        elif track is not None and event.key == track.key:
+            self._measured(track, event)
+        elif group is not None and subject == SET + group.role and event.key == group.asking:
+            group.heard(event)
+            group.blocked = False
+        else:
+            return
+        self.in_flight.pop(event.key, None)
+
+    # A canary against its peers
+
+    def _measured(self, track: Track, event: Event) -> None:
+        track.key, now, minion = "", event.now, track.node.minion
+        track.waiting = set()
+        good = {one: found for one, found in event.data.items() if found["known"] and found["ok"]}
+        if minion not in good:
+            why = str(event.data[minion].get("why", "no answer"))
+            # No data is no pass; but it went through its checks, so its calls are left to it.
+            self._again(track, now, self.settings.checks_deadline, f"{why}; left in service")
+            return
+        if track.step == BASELINE:
+            track.baseline = good
+            self._next(track, now)
+            return
+        peers = [(track.baseline[one], good[one]) for one in good if one != minion]
+        found = judge.verdict(
+            (track.baseline[minion], good[minion]),
+            peers,
+            margin=self.settings.judge_margin,
+            least=self.settings.judge_calls,
+        )
+        track.judged = found.why
+        self._note(minion, JUDGE, found.why)
+        if found.good:
+            self._next(track, now)
+        else:
+            self._pull(track, f"{JUDGE}: worse than its peers: {found.why}", now)
+
+    def _pull(self, track: Track, detail: str, now: float) -> None:
+        """Take an applied node from calls without cutting any: withdrawn, and left to drain."""
+        group = self._sets[track.node.role]
+        stays = None if track.out else group.refusal(self._budget, track)
+        track.verdict, track.detail, track.problem = FAILED, detail, ""
+        if stays is None:
+            track.path = [WITHDRAW, PULL]
+        else:
+            track.path, track.detail = [], f"{detail}; left in service: {stays}"
+        self._next(track, now)
+        self._halt(f"{track.node.minion}: {detail}", now)
+
+    # Health between waves
+
+    def _gated(self, now: float) -> bool:
+        """Whether the next wave must wait for the nodes changed so far."""
+        gate = self._gate
+        if self.stage % 2 == 0 or self.stage in gate.passed:
+            return False
+        if not any(self._open[self.stage + 1 :]):
+            return False
+        if gate.key or gate.due is not None:
+            return True
+        proxies = set(self._proxies())
+        targets = tuple(
+            minion
+            for minion, track in self.tracks.items()
+            if not track.out and (track.applied or minion in proxies)
+        )
+        if not any(self.tracks[minion].applied for minion in targets):
+            return False
+        if gate.since is None:
+            gate.since = now
+        gate.asked += 1
+        gate.key = f"{FLEET}/{GATE}/{gate.asked}"
+        self._make(gate.key, GATE, targets)
+        return True
+
+    def _gate_answered(self, event: Event) -> None:
+        gate, now = self._gate, event.now
+        gate.key = ""
+        bad = [
+            f"{minion}: {found.get('why', 'no answer')}"
+            for minion, found in sorted(event.data.items())
+            if not (found["known"] and found["ok"])
+        ]
+        if not bad:
+            self._note("", GATE, f"{len(event.data)} nodes healthy after {self.stage_name()}")
+            gate.passed.add(self.stage)
+            gate.since = None
+        elif gate.since is not None and now - gate.since >= self.settings.checks_deadline:
+            gate.since = None
+            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+            self._halt(f"after {self.stage_name()}: {bad[0]}{more}", now)
+        else:
+            self._wake(gate, FLEET, now + self.settings.poll)
 
     # Ends
 
@@ -447,17 +556,17 @@ class Rollout:
         detail = f"{track.step}: {why}"
         first = not track.verdict
         track.problem = ""
-        self._measured_out(track)
-        if track.step in (WITHDRAW, DRAIN) and first:
+        if track.step in BEFORE_APPLY and first:
             self._turn_back(track, FAILED, detail, now)
+        elif track.step == TRIAL and first:
+            self._pull(track, detail, now)
         else:
-            track.out = True
+            track.out = track.out or track.step not in (BASELINE, JUDGE)
             self._settle(track, FAILED, f"{track.detail}; {detail}" if track.detail else detail)
         self._halt(f"{track.node.minion}: {detail}", now)
 
     def _turn_back(self, track: Track, verdict: str, detail: str, now: float) -> None:
         """Undo what was owed so far, then end as `verdict`."""
-        self._measured_out(track)
         track.verdict, track.detail = verdict, detail
         track.path = [UNDRAIN, RESTORE]
         self._next(track, now)
@@ -466,106 +575,108 @@ class Rollout:
         if self.halted:
             return
         self.halted = why
-        self._note(None, "halt", why)
+        self._note("", "halt", why)
         for track in self.tracks.values():
             idle = track.active and not track.key and not track.verdict
-            if idle and track.step in _BEFORE_APPLY:
+            if idle and track.step in BEFORE_APPLY:
                 track.due = None
                 self._turn_back(track, PENDING, "not started, the run was halted", now)
 
-    def _settle(self, track: Track, step: str, detail: str) -> None:
-        if track.active or (track.step == PENDING and step == HELD):
+    def _settle(self, track: Track, step: str, detail: str) -> bool:
+        if track.active:
             self._flight -= 1
             self._busy[track.node.role] -= 1
-        self._measured_out(track)
         track.step, track.detail, track.due, track.key = step, detail, None, ""
         track.verdict, track.path = "", []
+        self._sets[track.node.role].blocked = False
         if step in (DONE, HELD) and track.node.minion in self._stage_of:
             self._open[self._stage_of[track.node.minion]] -= 1
-        self._note(track, step, detail)
+        self._note(track.node.minion, step, detail)
+        return True
 
     def _requeue(self, track: Track) -> None:
         self._flight -= 1
         self._busy[track.node.role] -= 1
         track.step, track.path, track.verdict, track.due = PENDING, [], "", None
-        track.out = track.node.state != "in_service" or not track.node.running
-        stage = self._stage_of[track.node.minion]
-        self._stages[stage].setdefault(track.node.role, deque()).append(track)
+        track.out = _out(track.node)
+        stage = self._stages[self._stage_of[track.node.minion]]
+        stage[track.node.role].append(track.node.minion)
 
     # Time and second chances
 
-    def _wake(self, track: Track, at: float) -> None:
-        track.due = at
-        heappush(self._due, (at, track.node.minion))
+    def _waits(self, subject: str) -> float | None:
+        if subject == FLEET:
+            return self._gate.due
+        if subject.startswith(SET):
+            return self._sets[subject.removeprefix(SET)].due
+        return self.tracks[subject].due
+
+    def _wake(self, what: "Track | Set | _Gate", subject: str, at: float) -> None:
+        what.due = at
+        heappush(self._due, (at, subject))
 
     def _tick(self, now: float) -> None:
         while (due := self.next_due()) is not None and due <= now:
-            _, minion = heappop(self._due)
-            track = self.tracks[minion]
-            track.due = None
-            if track.active:
-                self._call(track)
+            _, subject = heappop(self._due)
+            if subject == FLEET:
+                self._gate.due = None
+            elif subject.startswith(SET):
+                group = self._sets[subject.removeprefix(SET)]
+                group.due, group.blocked = None, False
+            else:
+                track = self.tracks[subject]
+                track.due = None
+                if track.active:
+                    self._call(track)
 
     def _resume(self, now: float) -> None:
         """Nodes that owe or are owed go first; those held or failed get another chance after."""
-        self.halted = ""
+        self.halted = self.no_drain = ""
         self._repaying = True
+        self._gate.forget()
+        for group in self._sets.values():
+            # What was asked before is asked anew: the answers would be old.
+            self.in_flight.pop(group.asking, None)
+            group.forget()
+        for key in [key for key in self.in_flight if key.startswith(f"{FLEET}/")]:
+            del self.in_flight[key]
         again = [track for track in self.tracks.values() if track.step in (FAILED, UNKNOWN, HELD)]
         for track in again:
-            minion = track.node.minion
+            minion, role = track.node.minion, track.node.role
             if track.step == HELD:
                 self._open[self._stage_of[minion]] += 1
             self.stage = min(self.stage, self._stage_of[minion])
             owed = track.owed and track.step != HELD
             track.step, track.detail, track.verdict = PENDING, "", ""
-            track.pending_since = None
+            track.stuck_since, track.baseline = None, {}
             if owed:
                 self._start(track, now)
             else:
-                track.out = track.node.state != "in_service" or not track.node.running
-                self._stages[self._stage_of[minion]][track.node.role].appendleft(track)
+                track.out = _out(track.node)
+                self._stages[self._stage_of[minion]][role].appendleft(minion)
 
-    def _note(self, track: Track | None, step: str, detail: str = "") -> None:
-        self.notes.append(Note(track.node.minion if track else "", step, detail))
+    def _note(self, minion: str, step: str, detail: str = "") -> None:
+        self.notes.append(Note(minion, step, detail))
+
+
+class _Gate:
+    """The check of all changed nodes that a wave waits for."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.passed: set[int] = set()
+        self.forget()
+
+    def forget(self) -> None:
+        """Ask anew; what was asked is not waited for."""
+        self.key = ""
+        self.since: float | None = None
+        self.due: float | None = None
+
+
+def _out(node: Node) -> bool:
+    return node.state != "in_service" or not node.running
 
 
 def _calls(number: int) -> str:
     return "1 call" if number == 1 else f"{number} calls"
-
-
-def _stages(tracks: list[Track], settings: Settings) -> list[dict[str, deque[Track]]]:
-    """Canaries (one a role and zone), then the waves; of each, proxies after those behind them.
-
-    Two stages each, so that a proxy is never taken out while it is needed to withdraw a peer.
-    """
-    work = [track for track in tracks if track.node.changes or track.node.debt]
-    # What is not in service first: it harms nobody, and the others may need it as a peer.
-    work.sort(key=lambda track: (track.node.running, track.node.minion))
-    canaries: dict[tuple[str, str], Track] = {}
-    for track in work:
-        canaries.setdefault((track.node.role, track.node.zone), track)
-    chosen = {track.node.minion for track in canaries.values()}
-    by_role: dict[str, list[Track]] = {}
-    for track in work:
-        if track.node.minion not in chosen:
-            by_role.setdefault(track.node.role, []).append(track)
-    # Spread the roles evenly over the waves.
-    rest = sorted(
-        ((place / len(queue), track.node.minion, track)
-         for queue in by_role.values() for place, track in enumerate(queue)),
-        key=lambda entry: entry[:2],
-    )  # fmt: skip
-    groups = [list(canaries.values())]
-    for wave in settings.waves:
-        width = len(rest) if wave == 100 else max(1, len(work) * wave // 100)
-        groups.append([track for _, _, track in rest[:width]])
-        rest = rest[width:]
-    stages: list[dict[str, deque[Track]]] = []
-    for group in groups:
-        for proxies in (False, True):
-            stage: dict[str, deque[Track]] = {}
-            for track in group:
-                if (track.node.role == settings.proxies) == proxies:
-                    stage.setdefault(track.node.role, deque()).append(track)
-            stages.append(stage)
-    return stages

@@ -8,7 +8,7 @@ from guardian import workspace as naming
 from guardian.errors import GuardianError
 from guardian.fleet.checks import Change, change
 from guardian.fleet.master import Jids, Job, Link, Outcome
-from guardian.fleet.rollout import Node
+from guardian.fleet.track import Node
 
 # Marks a drain as one of ours, so that a later run knows it owes putting the node back.
 OWNER = "guardian "

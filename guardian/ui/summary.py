@@ -3,7 +3,8 @@
 from typing import Any
 
 from guardian.errors import FAILED, HALTED, INTERRUPTED, OK
-from guardian.fleet.rollout import (
+from guardian.fleet.rollout import Rollout
+from guardian.fleet.track import (
     DONE,
     DRAIN,
     HELD,
@@ -12,10 +13,9 @@ from guardian.fleet.rollout import (
     UNCHANGED,
     UNKNOWN,
     Node,
-    Rollout,
     Track,
 )
-from guardian.fleet.rollout import (
+from guardian.fleet.track import (
     FAILED as NODE_FAILED,
 )
 

@@ -9,7 +9,8 @@ import pytest
 from guardian import runs
 from guardian.config import Rollout as Settings
 from guardian.errors import GuardianError
-from guardian.fleet.rollout import Event, Node, Rollout
+from guardian.fleet.rollout import Rollout
+from guardian.fleet.track import ROUNDS, Event, Node
 from guardian.journal import Journal
 from guardian.ui import progress, summary
 
@@ -26,15 +27,18 @@ def broken() -> Rollout:
     proxy = node("sip-01", changes=0, calls=12)
     rollout = Rollout("run", [node("pbx-01"), node("pbx-02"), proxy], FAST)
     calls, now = rollout.handle(Event("begin", 0.0)), 0.0
+    answers = {"drain": {"drained": True, "calls": 7}, "size": {"calls": 100}}
     while calls:
         call, now = calls.pop(0), now + 1
-        answers = {"drain": {"drained": True, "calls": 7}, "size": {"calls": 100}}
         data = {"why": "state 'configured': bad"} if call.step == "apply" else {"calls": 1}
+        data = answers.get(call.step, data)
+        if call.step in ROUNDS:
+            found = {target: {"known": True, "ok": True, **data} for target in call.targets}
+            calls += rollout.handle(Event("round", now, call.key, data=found))
+            continue
         for target in call.targets:
-            good = call.step != "apply"
-            calls += rollout.handle(
-                Event("returned", now, call.key, target, ok=good, data=answers.get(call.step, data))
-            )
+            event = Event("returned", now, call.key, target, ok=call.step != "apply", data=data)
+            calls += rollout.handle(event)
     return rollout
 
 
