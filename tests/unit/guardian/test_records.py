@@ -253,6 +253,11 @@ def test_a_state_run_under_way_is_busy_not_broken() -> None:
         ("voice.capacity", {"calls": None}, 0, True),
         ("voice.capacity", {}, 0, False),
         ("voice.load", {"calls": True}, 0, False),
+        ("voice.load", {"calls": 3, "registrations": None}, 0, False),
+        ("voice.capacity", {"calls": 9, "registrations": None}, 0, True),
+        ("voice.measures", {"since": "1", "attempts": 3, "failed": 0}, 0, False),
+        ("voice.end_calls", {"result": True, "ended": 2}, 0, True),
+        ("voice.trial", {"result": False, "checks": [{"name": "1", "ok": False}]}, 1, False),
         ("voice.load", {"calls": 3}, 0, True),
         ("voice.checks", {"result": False, "checks": [{"name": "p", "ok": False}]}, 0, False),
         ("state.apply", {}, 0, True),
@@ -295,6 +300,29 @@ def members(*rows: tuple[bool, int, int]) -> list[Member]:
 def test_the_budget(rows: list[tuple[bool, int, int]], why: str | None) -> None:
     found = refusal(BUDGET, members(*rows), "n0")
     assert found is None if why is None else why in (found or "")
+
+
+def test_never_both_of_a_pair_nor_the_last_of_a_zone() -> None:
+    def one(name: str, zone: str, pair: str = "", available: bool = True) -> Member:
+        return Member(name, available, None, 1, zone=zone, pair=pair)
+
+    half = Budget(max_out=50, headroom=20, sole_node="hold")
+    found = [one("n0", "a", "p"), one("n1", "b", "p", False), one("n2", "b"), one("n3", "a")]
+    assert refusal(half, found, "n0") == "n1, the other of pair p, is out"
+    assert refusal(half, found, "n2") == "it is the last in service in zone b"
+    assert refusal(half, found, "n3") is None
+    # A zone of one has no peer to lose: the other zone carries on.
+    assert refusal(half, [one("n0", "a"), one("n1", "b")], "n0") is None
+
+
+def test_registrations_need_room_where_a_node_has_a_limit_of_them() -> None:
+    def one(name: str, limit: int | None) -> Member:
+        return Member(name, True, None, 0, registrations=900, registrations_capacity=limit)
+
+    full = [one("n0", 1000), one("n1", 1000)]
+    why = "its peers have room for 800 registrations and 1800 registrations are up"
+    assert refusal(BUDGET, full, "n0") == why
+    assert refusal(BUDGET, [one("n0", 1000), one("n1", None)], "n0") is None
 
 
 def test_a_sole_node_may_go_when_idle_only_where_that_is_allowed() -> None:
