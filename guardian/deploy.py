@@ -140,10 +140,12 @@ class Pipeline:
             for problem in getattr(error, "problems", [])[1:]:
                 self.ui.say(problem)
         seconds = time.monotonic() - begun
-        if code != APPROVAL or rollout[0].tracks:
-            journal.add("end", code=code, why=why, seconds=round(seconds, 1))
-        else:
-            journal.add("end", code=code, why="not approved", seconds=round(seconds, 1))
+        noted = why if code != APPROVAL or rollout[0].tracks else "not approved"
+        try:
+            journal.add("end", code=code, why=noted, seconds=round(seconds, 1))
+        except GuardianError as error:
+            # Without it the run counts as killed, which a resume mends; the last screen must come.
+            self.ui.say(f"how it ended is not in the journal: {error}")
         journal.close()
         facts = {"code": code, "why": why, "seconds": seconds, "stacks": self.done}
         self.ui.result(

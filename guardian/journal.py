@@ -5,6 +5,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -62,14 +63,14 @@ class Journal:
 
     def __init__(self, path: Path, run: str, clock: Callable[[], float]) -> None:
         self.path, self.run, self._clock = path, run, clock
-        self._seq, self._previous = 0, ""
+        self._seq, self._previous, self._size = 0, "", 0
         self._adding = threading.Lock()
         self.entries: list[Entry] = []
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if path.exists():
-            self.entries, good, self._previous = _scan(path)
+            self.entries, self._size, self._previous = _scan(path)
             self._seq = len(self.entries)
-            os.truncate(path, good)
+            os.truncate(path, self._size)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         _sync_directory(path.parent)
 
@@ -93,15 +94,23 @@ class Journal:
             written = os.write(self._file, line)
             os.fdatasync(self._file)
         except OSError as error:
+            self._unwrite()
             raise GuardianError(
                 f"{self.path}: {error.strerror}; nothing more was started, make room and resume"
             ) from None
         if written != len(line):
+            self._unwrite()
             raise GuardianError(f"{self.path}: disk full; nothing more was started, resume later")
         self._seq += 1
+        self._size += len(line)
         self._previous = sha256(line).hexdigest()
         self.entries.append(entry)
         return entry
+
+    def _unwrite(self) -> None:
+        # A line behind half a one would damage the record: there may be room again for the next.
+        with suppress(OSError):
+            os.ftruncate(self._file, self._size)
 
     def close(self) -> None:
         os.close(self._file)

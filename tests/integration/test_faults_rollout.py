@@ -150,6 +150,33 @@ def test_a_journal_that_was_touched_is_a_refusal(fleet: Fleet) -> None:
     assert fleet.region.log() == []
 
 
+def test_a_full_disk_starts_nothing_that_was_not_written(fleet: Fleet) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounts a file system of its own")
+    runs = fleet.root / "runs"
+    runs.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(runs)], check=True)
+    try:
+        fleet.region.node("pbx-01", calls=2, stuck=True)
+        with fleet.started("deploy", fleet.workspace, "--yes", "--only", "fleet") as guardian:
+            until(lambda: begun(fleet, "pbx-01", "drain"), "the drain")
+            fill = runs / "fill"
+            subprocess.run(["dd", "if=/dev/zero", f"of={fill}", "bs=4k"], capture_output=True)
+            code = guardian.ended()
+            assert code == HALTED, guardian.said
+            assert "No space left on device" in guardian.said or "disk full" in guardian.said
+            assert "guardian resume" in guardian.said
+            assert "pbx-01  drained, withdrawn on sip-01" in guardian.said
+        assert not fleet.applies("pbx-01")
+        fill.unlink()
+        fleet.region.node("pbx-01", stuck=False)
+        code, said = fleet.resume()
+        assert code == OK, said
+        fleet.at_rest(20000)
+    finally:
+        subprocess.run(["umount", "-l", str(runs)], check=True)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_puts_back_who_is_in_drain(fleet: Fleet, number: int) -> None:
     fleet.region.node("pbx-01", calls=2, stuck=True)

@@ -1,12 +1,15 @@
 """The fault matrix as operators read it: each row is shown by a test, and each test has a row."""
 
 import ast
+import errno
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from guardian import journal
 from guardian.errors import GuardianError
 from guardian.stacks import plans
 from tests.support.region import REPOSITORY
@@ -72,3 +75,26 @@ def test_a_plan_of_another_world_is_refused(tmp_path: Path, key: str, value: Any
     plan.write_bytes(b"what was not")
     with pytest.raises(GuardianError, match="its bytes changed; plan again"):
         plans.check(plan, **WORLD)
+
+
+@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EIO, 0], ids=["full", "broken", "short"])
+def test_half_a_line_on_a_full_disk_damages_no_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int
+) -> None:
+    book = journal.Journal(tmp_path / "journal.jsonl", "run", lambda: 1.5)
+    book.add("run")
+    real = os.write
+
+    def full(handle: int, line: bytes) -> int:
+        written = real(handle, line[: len(line) // 2])
+        if fault:
+            raise OSError(fault, os.strerror(fault))
+        return written
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(GuardianError, match=r"nothing more was started, (make room|resume)"):
+        book.add("intent")
+    monkeypatch.setattr(os, "write", real)
+    book.add("end")
+    book.close()
+    assert [entry["type"] for entry in journal.read(book.path)] == ["run", "end"]
