@@ -15,7 +15,7 @@ from guardian.fleet.master import Jids, Job, Link, Outcome
 from guardian.fleet.rollout import Rollout
 from guardian.fleet.sampler import Sampler
 from guardian.fleet.survey import OWNER
-from guardian.fleet.track import APPLY, ROUNDS, Call, Event, Node, Note
+from guardian.fleet.track import APPLY, DRAIN, ROUNDS, Call, Event, Node, Note
 from guardian.journal import Entry, Journal
 
 # Of the machine: another one would make other calls of the same events.
@@ -49,6 +49,7 @@ class Drive:
         self._rounds: dict[str, dict[str, Any]] = {}
         self._resuming = False
         self._repeated: set[str] = set()
+        self._looked: set[str] = set()
         self.rollout = Rollout("", [], Settings())
         self._sampler = Sampler(link, jids, journal, 0.0)
 
@@ -125,7 +126,12 @@ class Drive:
 
     def _dispatch(self, call: Call, targets: tuple[str, ...], purpose: str) -> None:
         jid = self._jids.new()
-        self._journal.add("intent", key=call.key, jid=jid, targets=list(targets), purpose=purpose)
+        # A drain is looked at hundreds of times, and looking again changes nothing.
+        if call.step != DRAIN or call.minion not in self._looked:
+            intent = {"key": call.key, "jid": jid, "targets": list(targets), "purpose": purpose}
+            self._journal.add("intent", **intent)
+        if call.step == DRAIN:
+            self._looked.add(call.minion)
         self._flights[jid] = _Flight(call, purpose)
         job = _job(call, jid, targets)
         if purpose == "recheck":

@@ -47,17 +47,18 @@ def verdict(
 ) -> Verdict:
     """Judge a canary by its measures before and after a soak and those of its fresh peers.
 
-    It must not have restarted, lost a gateway its peers have, or lost its registrations. Once both
-    sides had `least` calls, it may not fail `margin` points more of them, beyond chance.
+    It must not have restarted, lack a gateway its peers have, or have lost its registrations. Once
+    both sides had `least` calls, it may not fail `margin` points more of them, beyond chance.
     """
     before, after = canary
     if str(before["since"]) != str(after["since"]):
         return Verdict(False, "its daemon restarted by itself during the soak")
     steady = [(one, two) for one, two in peers if str(one["since"]) == str(two["since"])]
-    down = set(after["gateways_down"]) - set(before["gateways_down"])
-    down -= {name for _, two in steady for name in two["gateways_down"]}
+    # What the change broke is down before the soak, too: peers tell, not the time before.
+    known = [two["gateways_down"] for _, two in steady] or [before["gateways_down"]]
+    down = set(after["gateways_down"]).difference(*known)
     if down:
-        return Verdict(False, f"gateway {', '.join(sorted(down))} went down during the soak")
+        return Verdict(False, f"gateway {', '.join(sorted(down))} is down, and not on its peers")
     had, has = int(before["registrations"]), int(after["registrations"])
     if had >= _FEW_REGISTRATIONS and has < had * _LOST and not _all_lost(steady):
         return Verdict(False, f"registrations fell from {had} to {has} during the soak")

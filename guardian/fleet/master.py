@@ -102,6 +102,9 @@ class _Watch:
     published: str = ""
     misses: dict[str, int] = field(default_factory=dict)
     absent: dict[str, int] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)  # has a question that is not answered yet
+    gone: set[str] = field(default_factory=set)  # does not run it: to be asked what it kept
+    gone_at: float = 0.0
 
 
 @dataclass
@@ -255,6 +258,7 @@ class Master(Stream):
         if (probe := self._probes.get(jid)) is not None:
             if minion in probe.waiting:
                 probe.waiting.discard(minion)
+                probe.watch.asked.discard(minion)
                 # The first answer tells that the rest need not be waited for as long.
                 probe.until = time.monotonic() + 2 * self._patience.answer
                 self._answered(probe, minion, value)
@@ -290,13 +294,18 @@ class Master(Stream):
             if watch.waiting and now - watch.since > watch.job.cap:
                 for minion in sorted(watch.waiting):
                     self._unknown(watch, minion, f"no return within {watch.job.cap:g} s")
+            elif watch.gone and now >= watch.gone_at:
+                self._ask_gone(watch)
             elif watch.waiting and now >= watch.ask_at:
                 left, patience = len(watch.waiting), self._patience
                 watch.ask_at = now + patience.silence_of(left) + patience.answer_of(left)
-                self._probe(watch, watch.waiting, cached=False)
+                # One question at a time to each: more would only keep it busy.
+                if free := watch.waiting - watch.asked - watch.gone:
+                    self._probe(watch, free, cached=False)
         for jid, probe in list(self._probes.items()):
             if not probe.waiting or now >= probe.until:
                 del self._probes[jid]
+                probe.watch.asked -= probe.waiting
                 for minion in sorted(probe.waiting):
                     self._unanswered(probe.watch, minion)
 
@@ -321,6 +330,7 @@ class Master(Stream):
             return
         until = time.monotonic() + self._patience.answer_of(len(targets))
         self._probes[jid] = _Probe(watch, set(targets), until, cached)
+        watch.asked |= set(targets)
 
     def _answered(self, probe: _Probe, minion: str, value: Any) -> None:
         watch = probe.watch
@@ -331,7 +341,7 @@ class Master(Stream):
             if isinstance(value, dict) and "return" in value:
                 retcode = value.get("retcode", 0)
                 self._returned(watch.job.jid, minion, value["return"], retcode)
-            elif watch.absent[minion] > 1:
+            elif watch.absent.get(minion, 0) > 1:
                 why = watch.published or "not running there, and no return was kept"
                 self._unknown(watch, minion, why)
         elif isinstance(value, dict) and value:
@@ -339,10 +349,18 @@ class Master(Stream):
         else:
             # Twice, since a job may be between the minion's queue and its process.
             watch.absent[minion] = watch.absent.get(minion, 0) + 1
-            watch.ask_at = min(watch.ask_at, time.monotonic() + self._patience.answer)
-            self._sweep(watch)
-            if minion in watch.waiting:
-                self._probe(watch, [minion], cached=True)
+            now, left = time.monotonic(), len(watch.waiting)
+            watch.ask_at = min(watch.ask_at, now + self._patience.answer_of(left))
+            if not watch.gone:  # those who say so within a second are asked together
+                watch.gone_at = now + min(1.0, 0.1 * (left - 1))
+            watch.gone.add(minion)
+
+    def _ask_gone(self, watch: _Watch) -> None:
+        """Ask who does not run the job, and has not returned, what it kept of it."""
+        gone, watch.gone = watch.gone, set()
+        self._sweep(watch)
+        if gone := gone & watch.waiting - watch.asked:
+            self._probe(watch, gone, cached=True)
 
     def _unanswered(self, watch: _Watch, minion: str) -> None:
         if minion not in watch.waiting:

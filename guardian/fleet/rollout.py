@@ -54,7 +54,7 @@ FLEET = "fleet"
 SET = "set:"
 _PEERS = 10
 # A drain is looked at less often the longer it takes, so that a long one costs little.
-_PATIENCE, _LONGEST_LOOK = 0.05, 15.0
+_PATIENCE, _LONGEST_LOOK = 0.1, 30.0
 _FUNCTIONS = {
     SIZE: "voice.capacity",
     MEASURE: "voice.load",

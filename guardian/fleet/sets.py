@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from guardian.fleet.capacity import Budget, Member, refusal
 from guardian.fleet.track import MEASURE, SIZE, Event, Track
 
+# Of a large set a look serves for longer, so that no more than so many are asked a second.
+ASKED_A_SECOND = 30
 # Seconds for which one look at a set serves whoever wants to leave it, and for which one who was
 # silent is not waited for again; looks in a row that may stay without any answer.
 FRESH, SILENT, UNHEARD = 10.0, 60.0, 3
@@ -75,7 +77,7 @@ class Set:
                 track.calls = int(answer.get("calls") or 0)
                 track.registrations = int(answer.get("registrations") or 0)
         if step == MEASURE:
-            self.until = event.now + FRESH
+            self.until = event.now + max(FRESH, len(self.tracks) / ASKED_A_SECOND)
 
     def refusal(self, budget: Budget, leaving: Track) -> str | None:
         """Why a node may not be taken out of the set now, or None."""
