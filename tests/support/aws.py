@@ -20,7 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from email.utils import formatdate
+from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -88,7 +88,7 @@ class Aws:
         """Put a fault on calls of ``action`` (such as ``ssm:GetParameters``, or ``ssm:*``).
 
         ``kind``: throttle, deny, fail, drop (the connection), slow; of S3 also conflict (409), lose
-        (done, but its answer dropped), shift (its clock by ``seconds``). ``times``: how many calls
+        (done, but its answer dropped), shift (``seconds`` pass). ``times``: how many calls
         before it heals; ``share``: which part of them; ``seconds``: how slow; ``contains``: only
         calls whose body has this text; ``rate``: calls a second that pass (throttle alone);
         ``message``: what a denial says.
@@ -302,12 +302,16 @@ def _refused(
 
 
 def _shifted(start: Callable[..., Any], seconds: float) -> Callable[..., Any]:
-    """Answers of a server whose clock is ahead by that, or for which so much time has passed."""
+    """Answers as they will be when so much time has passed: what is stored is older by it."""
 
     def answer(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-        date = formatdate(time.time() + seconds, usegmt=True)
-        kept = [one for one in headers if one[0].lower() != "date"]
-        return start(status, [*kept, ("Date", date)], *rest)
+        aged = [
+            (name, formatdate(parsedate_to_datetime(value).timestamp() - seconds, usegmt=True))
+            if name.lower() == "last-modified"
+            else (name, value)
+            for name, value in headers
+        ]
+        return start(status, aged, *rest)
 
     return answer
 
