@@ -24,7 +24,7 @@ from tests.support.simulator import Faults, SimNode, World
 WEEK = 7 * 86_400.0
 ATTEMPTS = 6
 _DISRUPTIVE = ("voice.withdraw", "voice.drain", "state.apply")
-SETTINGS = Settings(mean_call=60.0)
+SETTINGS = Settings(mean_call=60.0, trial_calls=3, judge_calls=50)
 
 
 def region(seed: int, size: int = 1000, *, calm: bool = False) -> World:
@@ -119,9 +119,7 @@ class _Watched(SimMaster):
         if job.fun in _DISRUPTIVE and not job.kwargs.get("test"):
             for target in job.targets:
                 minion = str(job.args[0]) if job.fun == "voice.withdraw" else target
-                if not self.drive.rollout.halted:
-                    self.begun.add(minion)
-                elif minion not in self.begun:
+                if self.drive.rollout.halted and minion not in self.begun:
                     self._world._wrong(f"{minion}: {job.fun} after the halt")
         super().submit(job)
 
@@ -158,11 +156,17 @@ def roll(
     result = Result(world, Rollout("", [], settings), clock, world.wrongs)
     last: dict[str, str] = {}
 
+    begun: set[str] = set()
+    halts: list[bool] = []
+
     def show(note: Note, _: Rollout) -> None:
         if not note.minion:
             if note.step == "wave":
                 result.stages.append([])
+            halts.append(note.step == "halt")
             return
+        if not any(halts):
+            begun.add(note.minion)
         if note.minion not in last or last[note.minion] != note.step:
             result.steps += 1
         if note.minion not in last and result.stages:
@@ -179,7 +183,9 @@ def roll(
         for attempt in range(1, attempts + 1):
             journal = Journal(directory / "journal.jsonl", "run", clock.time)
             link = _Watched(world, clock, jids)
-            link.begun = set()
+            halts.clear()
+            begun.clear()
+            link.begun = begun
             drive = link.drive = Drive(link, journal, jids, clock.time, show)
             clock.settle()
             if attempt == 1:

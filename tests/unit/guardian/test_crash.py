@@ -19,7 +19,15 @@ from tests.support import mortal, simworlds
 from tests.support.simmaster import Clock, SimMaster, virtual
 from tests.support.simulator import Faults, SimNode, World
 
-SETTINGS = Settings(soak=2, poll=1, checks_deadline=10, call_deadline=60, capacity_deadline=30)
+SETTINGS = Settings(
+    soak=2,
+    poll=1,
+    checks_deadline=10,
+    call_deadline=60,
+    capacity_deadline=30,
+    trial_calls=2,
+    judge_calls=1000,
+)
 
 
 class Killed(BaseException):
