@@ -113,44 +113,88 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object
 _only = click.option(
     "--only", type=click.Choice(["stacks", "fleet"]), help="Leave the other half alone."
 )
+_roles = click.option(
+    "--roles", default="", metavar="ROLE,…", help="Only nodes of these roles, such as pbx,fsx."
+)
+_outside = click.option(
+    "--outside-window",
+    default="",
+    metavar="REASON",
+    help="Go on outside the change window and at peak hours; the journal keeps the reason.",
+)
 _yes = click.option("--yes", is_flag=True, help="Do not ask before applying.")
 
 
 @main.command()
 @_workspace
 @_only
+@_roles
 @_as_json
 @click.pass_context
-def plan(ctx: click.Context, workspace: str, only: str | None, as_json: bool) -> None:
+def plan(ctx: click.Context, workspace: str, only: str | None, roles: str, as_json: bool) -> None:
     """Show what a deploy would do, and to how many calls."""
     with _pipeline(ctx, workspace, as_json) as pipeline:
-        pipeline.only = only
+        pipeline.only, pipeline.roles = only, _words(roles)
         ctx.exit(pipeline.plan())
 
 
 @main.command()
 @_workspace
 @_only
+@_roles
+@_outside
 @_yes
 @_as_json
 @click.pass_context
-def deploy(ctx: click.Context, workspace: str, only: str | None, yes: bool, as_json: bool) -> None:
+def deploy(
+    ctx: click.Context,
+    workspace: str,
+    only: str | None,
+    roles: str,
+    outside_window: str,
+    yes: bool,
+    as_json: bool,
+) -> None:
     """Deploy stacks, then nodes behind drains; drop no call."""
     with _pipeline(ctx, workspace, as_json) as pipeline:
-        pipeline.only, pipeline.yes = only, yes
+        pipeline.only, pipeline.roles, pipeline.yes = only, _words(roles), yes
+        pipeline.outside_window = outside_window
         ctx.exit(pipeline.deploy())
 
 
 @main.command()
 @_workspace
+@_outside
 @_yes
 @_as_json
 @click.pass_context
-def resume(ctx: click.Context, workspace: str, yes: bool, as_json: bool) -> None:
+def resume(
+    ctx: click.Context, workspace: str, outside_window: str, yes: bool, as_json: bool
+) -> None:
     """Put back what a stopped run owes, then go on with it."""
     with _pipeline(ctx, workspace, as_json) as pipeline:
-        pipeline.yes = yes
+        pipeline.yes, pipeline.outside_window = yes, outside_window
         ctx.exit(pipeline.resume())
+
+
+@main.command()
+@_workspace
+@click.option("--yes", is_flag=True, help="Free it without asking.")
+@click.pass_context
+def unlock(ctx: click.Context, workspace: str, yes: bool) -> None:
+    """Free the lock in S3 of a deployer that died; shows who held it."""
+    from guardian import locks
+
+    found = _open(ctx, workspace)[1]
+    holder = locks.inspect(found)
+    if holder is None:
+        click.echo(f"{workspace} is not locked")
+        return
+    click.echo(f"{workspace} is locked by {holder.text}, in {holder.where}", err=True)
+    if holder.stale and not yes:
+        click.confirm("It gives no sign of life. Free it?", abort=True, err=True)
+    locks.free(found, holder.etag)
+    click.echo(f"freed; `guardian status {workspace}` shows what its run left")
 
 
 @main.command()
@@ -196,6 +240,10 @@ def runs_(ctx: click.Context, workspace: str, as_json: bool) -> None:
         code = "-" if end["code"] is None else end["code"]
         text = f"{run.name}  exit {code!s:>3}  {begun.get('by', '')}  {end['why']}".rstrip()
         click.echo(_line("run", data) if as_json else text)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in text.replace(",", " ").split() if word)
 
 
 def _line(kind: str, data: dict[str, Any]) -> str:

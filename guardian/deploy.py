@@ -35,22 +35,31 @@ from guardian.ui.progress import Progress
 
 @dataclass
 class Pipeline:
-    """What every step of a run needs. `only` is stacks, fleet or both (None)."""
+    """What every step of a run needs. `only` is stacks, fleet or both (None).
+
+    `roles` limits the fleet to nodes of these roles; `outside_window` is why this run may go on
+    outside of the workspace's window.
+    """
 
     config: Config
     workspace: Workspace
     ui: Progress
     only: str | None = None
+    roles: tuple[str, ...] = ()
+    outside_window: str = ""
     yes: bool = False
     interactive: bool = False
     interrupted: str = ""
     done: dict[str, str] = field(default_factory=dict)
     _stacks: Stacks | None = None
+    _lease: locks.Lease | None = None
 
     # plan
 
     def plan(self) -> int:
         """Show what a deploy would do; nothing is changed and nothing is recorded."""
+        if why := self._closed() or self._no_drain():
+            self.ui.say(f"now a deploy would wait: {why}")
         work = self.workspace.runs / f".plan-{time.time_ns()}"
         changes, note, nodes = False, "", None
         counts: dict[str, str] = {}
@@ -60,7 +69,7 @@ class Pipeline:
             if self.only != "stacks":
                 jids = Jids(time.time)
                 with Master(self.workspace.master.agent(), jids) as master:
-                    nodes = survey(master, jids, self.workspace.name, self.ui.say)
+                    nodes = survey(master, jids, self.workspace.name, self.ui.say, roles=self.roles)
                 changes = changes or any(node.changes or node.debt for node in nodes)
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -95,7 +104,9 @@ class Pipeline:
 
     def deploy(self) -> int:
         """A new run from the start."""
+        self._window_open()
         with locks.held(self.workspace, "deploy") as lease, self._signals():
+            self._lease = lease
             self._nothing_owed()
             path = runs.create(self.workspace.runs)
             journal = Journal(path / "journal.jsonl", path.name, time.time)
@@ -103,6 +114,8 @@ class Pipeline:
                 "run",
                 workspace=self.workspace.name,
                 only=self.only,
+                roles=list(self.roles),
+                outside_window=self.outside_window,
                 by=locks.who(),
                 fence=lease.fence,
                 commit=self._commit(),
@@ -113,15 +126,21 @@ class Pipeline:
     def resume(self) -> int:
         """Go on with the last run from its last line."""
         with locks.held(self.workspace, "resume") as lease, self._signals():
+            self._lease = lease
             run = runs.latest(self.workspace.runs)
             if run is None or run.finished:
                 self.ui.result("end", [f"nothing to resume in {self.workspace.name}"], code=OK)
                 return OK
             (run.path / "stop").unlink(missing_ok=True)
-            self.only = (run.first("run") or {}).get("only")
-            journal = Journal(run.journal, run.name, time.time)
+            begun = run.first("run") or {}
+            self.only, self.roles = begun.get("only"), tuple(begun.get("roles") or ())
             rolling = run.first("fleet") is not None
-            journal.add("resume", by=locks.who(), fence=lease.fence)
+            if not rolling:
+                self._window_open()
+            # What is owed is put back at any hour; the window halts the rest.
+            journal = Journal(run.journal, run.name, time.time)
+            why = self.outside_window
+            journal.add("resume", by=locks.who(), fence=lease.fence, outside_window=why)
             return self._guarded(run.path, journal, self._go_on if rolling else self._all)
 
     def _guarded(self, path: Path, journal: Journal, work: "_Work") -> int:
@@ -166,10 +185,10 @@ class Pipeline:
         if self.only == "stacks":
             return OK
         with self._master() as (master, jids):
-            nodes = survey(master, jids, self.workspace.name, self.ui.say)
+            nodes = survey(master, jids, self.workspace.name, self.ui.say, roles=self.roles)
             if self.interrupted:
                 raise GuardianError(self.interrupted, INTERRUPTED)
-            work = [node for node in nodes if node.changes or node.debt]
+            work = [node for node in nodes if node.work]
             if work:
                 shown_nodes = summary.plan(
                     self.workspace.name, {}, nodes, proxies=self.workspace.rollout.proxies
@@ -179,14 +198,14 @@ class Pipeline:
             drive = Drive(master, journal, jids, time.time, self._show)
             drive.begin(nodes, self.workspace.rollout)
             rollout[0] = drive.rollout
-            return self._code(drive.run(lambda: self._stop(path)))
+            return self._code(drive.run(lambda: self._stop(path), self._no_drain))
 
     def _go_on(self, path: Path, journal: Journal, rollout: list[Rollout]) -> int:
         with self._master() as (master, jids):
             drive = Drive(master, journal, jids, time.time, self._show)
             drive.resume()
             rollout[0] = drive.rollout
-            return self._code(drive.run(lambda: self._stop(path)))
+            return self._code(drive.run(lambda: self._stop(path), self._no_drain))
 
     def _apply_stacks(self, path: Path, journal: Journal) -> None:
         stacks = self._new_stacks(path / "work")
@@ -209,6 +228,8 @@ class Pipeline:
                 root.discard()
             if self.interrupted:
                 raise GuardianError(self.interrupted, INTERRUPTED)
+            if self._lease is not None:
+                self._lease.check()
 
     # small parts
 
@@ -237,7 +258,38 @@ class Pipeline:
             self.ui.say(f"{note.step}: {note.detail}")
 
     def _stop(self, path: Path) -> str | None:
-        return self.interrupted or runs.stop_requested(path)
+        return self.interrupted or runs.stop_requested(path) or self._lost() or self._closed()
+
+    def _lost(self) -> str:
+        """Why the lock may be another's by now."""
+        try:
+            if self._lease is not None:
+                self._lease.check()
+        except GuardianError as error:
+            return str(error)
+        return ""
+
+    def _closed(self) -> str:
+        """Why the change window keeps anything new from being started, if it does."""
+        window, now = self.workspace.window, time.time()
+        if window is None or self.outside_window or window.contains(now):
+            return ""
+        return f"the change window ({window}) is closed until {window.opens(now)}"
+
+    def _window_open(self) -> None:
+        if why := self._closed():
+            raise GuardianError(
+                f"{self.workspace.name}: {why}; nothing was started, "
+                "--outside-window REASON goes on all the same",
+                APPROVAL,
+            )
+
+    def _no_drain(self) -> str:
+        """Why no node may be taken out of service now; a run outside the window says why it may."""
+        peak = self.workspace.peak
+        if peak is None or self.outside_window or not peak.contains(time.time()):
+            return ""
+        return f"calls peak ({peak})"
 
     def _code(self, rollout: Rollout) -> int:
         if rollout.halted:

@@ -316,6 +316,8 @@ class Rollout:
         elif step in (DRAIN, PULL):
             track.out = track.drained = True
             kwargs = {"by": self._run}
+        elif step == APPLY:
+            track.suspect = True
         elif step == END_CALLS:
             kwargs = {"by": self._run}
         elif step == TRIAL:
@@ -408,6 +410,8 @@ class Rollout:
             if step == APPLY:
                 track.applied = True
                 self._sets[track.node.role].sized.discard(track.node.minion)
+            if step == CHECKS:
+                track.suspect = False
             if step == UNDRAIN:
                 track.drained = False
             if step in (UNDRAIN, RESTORE, CHECKS, TRIAL):
@@ -568,7 +572,8 @@ class Rollout:
     def _turn_back(self, track: Track, verdict: str, detail: str, now: float) -> None:
         """Undo what was owed so far, then end as `verdict`."""
         track.verdict, track.detail = verdict, detail
-        track.path = [UNDRAIN, RESTORE]
+        # One that failed before gets no calls unseen, whoever stops the run that would mend it.
+        track.path = [CHECKS, UNDRAIN, TRIAL, RESTORE] if track.suspect else [UNDRAIN, RESTORE]
         self._next(track, now)
 
     def _halt(self, why: str, now: float) -> None:

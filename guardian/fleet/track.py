@@ -118,6 +118,7 @@ class Track:
     drained: bool = False
     withdrawn: set[str] = field(default_factory=set)
     applied: bool = False
+    suspect: bool = False  # an apply was begun, and no checks have passed since
     verdict: str = ""
     detail: str = ""
     calls: int = 0

@@ -472,6 +472,34 @@ def test_a_wave_waits_until_all_changed_so_far_are_healthy() -> None:
     assert [call.minion for call in calls if call.step == "gate"] == ["fleet"] * 4
 
 
+def test_a_node_that_failed_is_not_put_back_unseen_when_its_mending_is_stopped() -> None:
+    rollout = Rollout("run", [pbx(1), pbx(2, changes=0), Node("sip-01.w", "sip", "a")], FAST)
+
+    def until_idle(calls: list[Call], now: float) -> list[str]:
+        made = []
+        while not rollout.finished:
+            if not calls:
+                now = max(now, rollout.next_due() or now + 1)
+                calls = rollout.handle(Event("tick", now))
+                continue
+            call = calls.pop(0)
+            made.append(call.step)
+            for event in events(call, now, {}):
+                if call.step == "checks":
+                    event = replace(event, ok=False, data={"why": "profile down"})
+                calls += rollout.handle(event)
+        return made
+
+    until_idle(rollout.handle(Event("begin", 0.0)), 0.0)
+    assert owed(rollout.tracks["pbx-01.w"]) == "drained, withdrawn on sip-01"
+    calls = rollout.handle(Event("resume", 100.0))
+    calls += rollout.handle(Event("stop", 100.0, data={"why": "the window is closed"}))
+    made = until_idle(calls, 100.0)
+    assert "checks" in made
+    assert not {"undrain", "restore", "apply"} & set(made)
+    assert owed(rollout.tracks["pbx-01.w"]) == "drained, withdrawn on sip-01"
+
+
 def test_at_peak_hours_reloads_go_on_and_restarts_are_held() -> None:
     nodes = [pbx(1), pbx(2, disruption="reload"), pbx(3, changes=0)]
     rollout = Rollout("run", nodes, FAST)
