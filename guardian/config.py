@@ -70,9 +70,8 @@ class Rollout:
     """How a fleet is rolled: widths in per cent of the nodes, times in seconds.
 
     A restarted node completes `trial_calls` before it is given real ones. A canary may fail
-    `judge_margin` points more of its calls than its peers, once both had `judge_calls`; 0 of either
-    leaves that out.
-    `mean_call` is what a drain is foretold from until one was seen.
+    `judge_margin` points more of its calls than its peers, once both had `judge_calls`; 0 leaves
+    the trial, or the judge, out. Every `sample` seconds the journal keeps what the fleet carries.
     """
 
     waves: tuple[int, ...] = (5, 25, 100)
@@ -83,7 +82,6 @@ class Rollout:
     soak: float = 30.0
     poll: float = 2.0
     sample: float = 30.0
-    mean_call: float = 180.0
     trial_calls: int = 0
     judge_calls: int = 0
     judge_margin: int = 5
@@ -118,8 +116,8 @@ class Bucket:
 class Workspace:
     """One region of one account: its stacks, its master, where its records live.
 
-    `lock` is where deployers of several hosts exclude each other, `archive` where journals are
-    copied to. Deploys run in the `window`, if there is one; no node is drained at `peak` hours.
+    `lock` is where deployers of several hosts exclude each other. Deploys run in the `window`, if
+    there is one; no node is drained at `peak` hours.
     """
 
     name: str
@@ -130,7 +128,6 @@ class Workspace:
     runs: Path
     rollout: Rollout
     lock: Bucket | None = None
-    archive: Bucket | None = None
     window: Hours | None = None
     peak: Hours | None = None
 
@@ -227,7 +224,7 @@ def _workspace(
         parse_workspace(name)
     except UsageError as error:
         entry.fail(str(error))
-    where = ("state", "outputs", "runs", "lock", "archive")
+    where = ("state", "outputs", "runs", "lock")
     entry.only("stacks", "master", "rollout", "window", "peak", *where)
     chosen = entry.need("stacks").items()
     for item in chosen:
@@ -249,7 +246,6 @@ def _workspace(
         runs=place("runs", f".guardian/{name}/runs"),
         rollout=_rollout(entry.get("rollout"), base),
         lock=_bucket(name, entry.get("lock")),
-        archive=_bucket(name, entry.get("archive")),
         window=_hours(entry.get("window")),
         peak=_hours(entry.get("peak")),
     )
@@ -338,7 +334,7 @@ def _rollout(entry: "_Reader | None", base: Rollout) -> Rollout:
     if entry is None:
         return base
     steps = ("drain", "capacity", "apply", "checks", "call")
-    times = ("soak", "poll", "sample", "mean_call", *(f"{step}_deadline" for step in steps))
+    times = ("soak", "poll", "sample", *(f"{step}_deadline" for step in steps))
     choices = {"on_deadline": ("wait", "skip", "force"), "sole_node": ("hold", "when_idle")}
     numbers = {
         "in_flight": (1, 1000),

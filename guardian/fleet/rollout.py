@@ -284,7 +284,8 @@ class Rollout:
         proxy = node.role == self.proxies
         judged = node.minion in self._canaries and settings.soak and settings.judge_calls
         needed = {
-            WITHDRAW: not proxy and bool(self._proxies()) and not track.withdrawn,
+            # All of them: of one put back half way, some proxies give it calls again.
+            WITHDRAW: not proxy and not set(self._proxies()) <= track.withdrawn,
             RESTORE: bool(track.withdrawn),
             UNDRAIN: track.drained,
             TRIAL: bool(settings.trial_calls and (proxy or track.withdrawn)),
@@ -311,7 +312,8 @@ class Rollout:
         kwargs: dict[str, Any] = {}
         if step == WITHDRAW:
             targets = tuple(self._proxies())
-            track.out, track.withdrawn = True, set(targets)
+            track.out = True
+            track.withdrawn |= set(targets)
             args, kwargs = (minion,), {"by": self._run}
         elif step in (DRAIN, PULL):
             track.out = track.drained = True
