@@ -111,6 +111,52 @@ def test_a_release_that_is_ill_stops_at_the_canary(fleet: Fleet) -> None:
     fleet.at_rest(20000)
 
 
+def test_a_canary_without_measures_is_no_good_canary(fleet: Fleet) -> None:
+    Fleet(fleet.region, judge_calls=50, soak=1, checks_deadline=2)
+    fleet.region.node("pbx-01", after={"measures_fail": True})
+    code, said = fleet.deploy()
+    assert code == HALTED, said
+    assert "the daemon does not answer; left in service" in said
+    # It passed its checks and carries calls, so it stays; nobody else was begun.
+    assert (fleet.out(), fleet.applies("pbx-02")) == (set(), 0)
+    fleet.region.node("pbx-01", measures_fail=False)
+    code, said = fleet.resume()
+    assert code == OK, said
+    assert fleet.applies("pbx-01") == 1
+    fleet.at_rest(20000)
+
+
+def test_a_canary_that_lost_a_gateway_is_taken_out_and_cuts_no_call(fleet: Fleet) -> None:
+    Fleet(fleet.region, judge_calls=50, soak=1)
+    ill = {"measures": {"gateways_down": ["carrier"]}, "calls": 2, "stuck": True}
+    fleet.region.node("pbx-01", after=ill)
+    code, said = fleet.deploy()
+    assert code == HALTED, said
+    assert "gateway carrier is down, and not on its peers" in said
+    assert "pbx-01  drained, withdrawn on sip-01" in said
+    assert (fleet.out(), fleet.applies("pbx-02")) == ({"pbx-01"}, 0)
+    assert fleet.region.node("pbx-01")["calls"] == 2, "calls were cut"
+    fleet.region.node("pbx-01", measures={}, calls=0, stuck=False)
+    code, said = fleet.resume()
+    assert code == OK, said
+    fleet.at_rest(20000)
+
+
+def test_a_node_that_fails_its_trial_calls_is_given_no_real_ones(fleet: Fleet) -> None:
+    Fleet(fleet.region, trial_calls=3)
+    fleet.region.node("pbx-01", after={"deaf": True})
+    code, said = fleet.deploy()
+    assert code == HALTED, said
+    assert "trial calls: 0 of 3 answered: 503" in said
+    assert "OUT OF SERVICE" in said
+    assert fleet.region.node("sip-01")["withdrawn"] == [fleet.region.minion("pbx-01")]
+    assert fleet.applies("pbx-02") == 0
+    fleet.region.node("pbx-01", deaf=False)
+    code, said = fleet.resume()
+    assert code == OK, said
+    fleet.at_rest(20000)
+
+
 @pytest.mark.parametrize("moment", ["drain", "apply", "checks"])
 def test_a_controller_that_is_gone_is_resumed_of_what_the_disk_has(
     fleet: Fleet, moment: str

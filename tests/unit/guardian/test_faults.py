@@ -5,13 +5,11 @@ import errno
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from guardian import journal
 from guardian.errors import GuardianError
-from guardian.stacks import plans
 from tests.support.region import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "faults.md"
@@ -20,10 +18,10 @@ FILES = {
     "salt": "tests/integration/test_faults_salt.py",
     "rollout": "tests/integration/test_faults_rollout.py",
     "unit": "tests/unit/guardian/test_faults.py",
+    "records": "tests/unit/guardian/test_records.py",
+    "locks": "tests/unit/guardian/test_locks.py",
+    "rebuilt": "tests/integration/test_master_rebuilt.py",
 }
-WORLD: dict[str, Any] = {
-    "workspace": "prod-euw2", "stack": "net", "commit": "abc", "terraform": "1.11.4", "serial": 3,
-}  # fmt: skip
 
 
 def rows() -> list[list[str]]:
@@ -56,25 +54,6 @@ def test_every_fault_that_is_tested_is_on_the_page() -> None:
     shown = {pair for row in rows() for pair in named(row)}
     kept = {(file, test) for file in ("stacks", "salt", "rollout") for test in defined(file)}
     assert kept <= shown
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("workspace", "prod-usw2"), ("stack", "dns"), ("commit", "def"), ("terraform", "1.12.0"),
-     ("serial", 4)],
-)  # fmt: skip
-def test_a_plan_of_another_world_is_refused(tmp_path: Path, key: str, value: Any) -> None:
-    plan = tmp_path / "guardian.tfplan"
-    plan.write_bytes(b"what was shown")
-    plans.bind(plan, **WORLD)
-    plans.check(plan, **WORLD)
-    with pytest.raises(
-        GuardianError, match=rf"stack net: {key} was {WORLD[key]}, is {value}; plan again"
-    ):
-        plans.check(plan, **{**WORLD, key: value})
-    plan.write_bytes(b"what was not")
-    with pytest.raises(GuardianError, match="its bytes changed; plan again"):
-        plans.check(plan, **WORLD)
 
 
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EIO, 0], ids=["full", "broken", "short"])
