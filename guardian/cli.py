@@ -142,6 +142,7 @@ def plan(ctx: click.Context, workspace: str, only: str | None, roles: str, as_js
 @_workspace
 @_only
 @_roles
+@click.option("--at", default="", metavar="REV", help="Deploy this commit, not the checkout.")
 @_outside
 @_yes
 @_as_json
@@ -151,6 +152,7 @@ def deploy(
     workspace: str,
     only: str | None,
     roles: str,
+    at: str,
     outside_window: str,
     yes: bool,
     as_json: bool,
@@ -158,7 +160,7 @@ def deploy(
     """Deploy stacks, then nodes behind drains; drop no call."""
     with _pipeline(ctx, workspace, as_json) as pipeline:
         pipeline.only, pipeline.roles, pipeline.yes = only, _words(roles), yes
-        pipeline.outside_window = outside_window
+        pipeline.at, pipeline.outside_window = at, outside_window
         ctx.exit(pipeline.deploy())
 
 

@@ -3,7 +3,6 @@
 import platform
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guardian import locks, runs
+from guardian import locks, release, runs
 from guardian.config import Config, Workspace
 from guardian.errors import (
     APPROVAL,
@@ -21,6 +20,7 @@ from guardian.errors import (
     INTERRUPTED,
     OK,
     GuardianError,
+    UsageError,
 )
 from guardian.fleet.drive import Drive, replay
 from guardian.fleet.master import Jids, Master
@@ -37,8 +37,8 @@ from guardian.ui.progress import Progress
 class Pipeline:
     """What every step of a run needs. `only` is stacks, fleet or both (None).
 
-    `roles` limits the fleet to nodes of these roles; `outside_window` is why this run may go on
-    outside of the workspace's window.
+    `roles` limits the fleet to nodes of these roles; `at` is a revision to deploy instead of the
+    checkout; `outside_window` is why this run may go on outside of the workspace's window.
     """
 
     config: Config
@@ -46,6 +46,7 @@ class Pipeline:
     ui: Progress
     only: str | None = None
     roles: tuple[str, ...] = ()
+    at: str = ""
     outside_window: str = ""
     yes: bool = False
     interactive: bool = False
@@ -53,6 +54,7 @@ class Pipeline:
     done: dict[str, str] = field(default_factory=dict)
     _stacks: Stacks | None = None
     _lease: locks.Lease | None = None
+    _release: release.Release | None = None
 
     # plan
 
@@ -104,6 +106,9 @@ class Pipeline:
 
     def deploy(self) -> int:
         """A new run from the start."""
+        if self.at:
+            self._need_releases()
+            self.at = release.resolve(self.config.root, self.at)
         self._window_open()
         with locks.held(self.workspace, "deploy") as lease, self._signals():
             self._lease = lease
@@ -115,6 +120,7 @@ class Pipeline:
                 workspace=self.workspace.name,
                 only=self.only,
                 roles=list(self.roles),
+                at=self.at,
                 outside_window=self.outside_window,
                 by=locks.who(),
                 fence=lease.fence,
@@ -134,6 +140,7 @@ class Pipeline:
             (run.path / "stop").unlink(missing_ok=True)
             begun = run.first("run") or {}
             self.only, self.roles = begun.get("only"), tuple(begun.get("roles") or ())
+            self.at = str(begun.get("at") or "")
             rolling = run.first("fleet") is not None
             if not rolling:
                 self._window_open()
@@ -167,6 +174,8 @@ class Pipeline:
             self.ui.say(f"how it ended is not in the journal: {error}")
         journal.close()
         facts = {"code": code, "why": why, "seconds": seconds, "stacks": self.done}
+        if code == HALTED and (back := self._way_back(path)):
+            facts["back"] = back
         self.ui.result(
             "end",
             summary.end(self.workspace.name, path.name, rollout[0], facts),
@@ -180,11 +189,13 @@ class Pipeline:
         return code
 
     def _all(self, path: Path, journal: Journal, rollout: list[Rollout]) -> int:
+        self._pack(path)
         if self.only != "fleet":
             self._apply_stacks(path, journal)
         if self.only == "stacks":
             return OK
         with self._master() as (master, jids):
+            self._serve(master)
             nodes = survey(master, jids, self.workspace.name, self.ui.say, roles=self.roles)
             if self.interrupted:
                 raise GuardianError(self.interrupted, INTERRUPTED)
@@ -201,7 +212,9 @@ class Pipeline:
             return self._code(drive.run(lambda: self._stop(path), self._no_drain))
 
     def _go_on(self, path: Path, journal: Journal, rollout: list[Rollout]) -> int:
+        self._pack(path)
         with self._master() as (master, jids):
+            self._serve(master)
             drive = Drive(master, journal, jids, time.time, self._show)
             drive.resume()
             rollout[0] = drive.rollout
@@ -231,6 +244,49 @@ class Pipeline:
             if self._lease is not None:
                 self._lease.check()
 
+    # the commit
+
+    def _need_releases(self) -> None:
+        if not self.workspace.master.releases:
+            raise UsageError(
+                f"{self.workspace.name}: its master serves one tree and no other commit; "
+                "set master.releases in guardian.yaml, docs/masters.md says how"
+            )
+
+    def _pack(self, path: Path) -> None:
+        """Make ready what the master is to serve, and the stacks of the same commit."""
+        master = self.workspace.master
+        if not master.releases or (master.live and not self.at):
+            return
+        commit = self._commit()
+        if not self.at and (changed := release.changed(self.config.root)):
+            raise GuardianError(
+                f"{changed[0]} is not committed, so the master would serve another one than the "
+                "stacks are of; commit it, or put it back"
+            )
+        shutil.rmtree(path / "work" / ".release", ignore_errors=True)
+        self._release = release.export(self.config.root, commit, path / "work" / ".release")
+        self.config = release.stacks_of(self.config, self._release.tree)
+
+    def _serve(self, master: Master) -> None:
+        """Have the master serve what is deployed; without `releases` it always does."""
+        if self._release is not None:
+            self.ui.say(f"the master takes commit {self._release.commit[:12]}")
+            master.release(self._release.commit, self._release.archive)
+        elif self.workspace.master.releases:
+            master.release("", None)
+
+    def _way_back(self, path: Path) -> str:
+        """The commit of the last good run before this one, if a deploy can go back to it."""
+        if not self.workspace.master.releases:
+            return ""
+        for run in reversed(list(runs.every(self.workspace.runs))):
+            commit = str((run.first("run") or {}).get("commit", ""))
+            good = run.end is not None and run.end["code"] == OK
+            if run.path != path and good and commit not in ("", "unknown", self._commit()):
+                return commit
+        return ""
+
     # small parts
 
     def _new_stacks(self, work: Path) -> Stacks:
@@ -247,8 +303,8 @@ class Pipeline:
 
     @contextmanager
     def _master(self) -> Iterator[tuple[Master, Jids]]:
-        jids = Jids(time.time)
-        with Master(self.workspace.master.agent(), jids) as master:
+        jids, place = Jids(time.time), self.workspace.master
+        with Master(place.agent(), jids, releases=place.releases, tree=place.tree) as master:
             yield master, jids
 
     def _show(self, note: Note, rollout: Rollout) -> None:
@@ -311,17 +367,7 @@ class Pipeline:
             )
 
     def _commit(self) -> str:
-        try:
-            found = subprocess.run(
-                ["git", "-C", str(self.config.root), "rev-parse", "HEAD"],
-                capture_output=True,
-                text=True,
-                timeout=10,
-                check=True,
-            )
-        except (OSError, subprocess.SubprocessError):
-            return "unknown"
-        return found.stdout.strip()
+        return self.at or release.head(self.config.root)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -87,6 +87,9 @@ def end(workspace: str, run: str, rollout: Rollout | None, facts: dict[str, Any]
         lines += _nodes(rollout)
     if code in (HALTED, INTERRUPTED):
         lines += ["", f"  next:  guardian resume {workspace}"]
+        if facts.get("back"):
+            back = f"guardian deploy {workspace} --at {str(facts['back'])[:12]}"
+            lines.append(f"  back:  {back}, once nobody is out of service")
     elif code == FAILED:
         lines += ["", f"  next:  mend it, then guardian deploy {workspace}"]
     return lines

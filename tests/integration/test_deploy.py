@@ -144,6 +144,49 @@ def test_ctrl_c_puts_back_and_resume_goes_on(fresh: Region) -> None:
     at_rest(fresh, 20000)
 
 
+def committed(region: Region, message: str) -> str:
+    """Commit what the region's master serves; the commit."""
+    git = ["git", "-C", str(region.root), "-c", "user.name=a", "-c", "user.email=a@example.com"]
+    if not (region.root / ".git").exists():
+        subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "files", "pillar"], check=True)
+    subprocess.run([*git, "commit", "-qm", message], check=True)
+    found = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    return found.stdout.strip()
+
+
+def test_an_earlier_commit_is_deployed_through_the_same_gates(fresh: Region) -> None:
+    refused = guardian(fresh, "deploy", fresh.workspace, "--at", "HEAD", "--yes")
+    assert (refused.returncode, "set master.releases" in refused.stderr) == (2, True)
+
+    fresh.config(releases=True)
+    fresh.pillar({"rtp": 16384})
+    before = committed(fresh, "the range as it was")
+    fresh.pillar({"rtp": 20000})
+    committed(fresh, "another range")
+    done = guardian(fresh, "deploy", fresh.workspace, "--yes", "--only", "fleet")
+    assert done.returncode == 0, done.stdout + done.stderr
+    at_rest(fresh, 20000)
+
+    nowhere = guardian(fresh, "deploy", fresh.workspace, "--at", "no-such", "--yes")
+    assert (nowhere.returncode, "no commit of" in nowhere.stderr) == (2, True)
+    fresh.forget()
+    back = guardian(
+        fresh, "deploy", fresh.workspace, "--at", "HEAD~1", "--yes", "--only", "fleet", "--json"
+    )
+    assert back.returncode == 0, back.stdout + back.stderr
+    at_rest(fresh, 16384)
+    steps = [entry[1] for entry in fresh.log() if entry[0] == "pbx-01"]
+    assert steps.index("drain") < steps.index("apply") < steps.index("undrain")
+    journal = sorted((fresh.root / "runs").glob("*/journal.jsonl"))[-1].read_text()
+    assert json.loads(journal.splitlines()[0])["commit"] == before
+
+    # A plain deploy serves the checkout again.
+    again = guardian(fresh, "deploy", fresh.workspace, "--yes", "--only", "fleet")
+    assert again.returncode == 0, again.stdout + again.stderr
+    at_rest(fresh, 20000)
+
+
 def test_stop_asks_the_run_to_end(fresh: Region) -> None:
     nothing = guardian(fresh, "stop", fresh.workspace)
     assert (nothing.returncode, "nothing to stop" in nothing.stderr) == (1, True)
