@@ -125,7 +125,7 @@ def test_a_minion_that_restarts_itself_in_its_apply_is_waited_for(fleet: Fleet) 
     fleet.at_rest(20000)
 
 
-@pytest.mark.parametrize("down", [0, 5, *([60] if WHOLE else [])])
+@pytest.mark.parametrize("down", [5, *([0, 60] if WHOLE else [])])
 def test_a_master_that_is_gone_for_a_while_loses_no_return(fleet: Fleet, down: float) -> None:
     Fleet(fleet.region, apply_deadline=120, call_deadline=60)
     fleet.region.node("pbx-01", slow=3)
