@@ -143,6 +143,12 @@ def plan(ctx: click.Context, workspace: str, only: str | None, roles: str, as_js
 @_only
 @_roles
 @click.option("--at", default="", metavar="REV", help="Deploy this commit, not the checkout.")
+@click.option(
+    "--force",
+    default="",
+    metavar="WORKSPACE",
+    help="END CALLS that are left at the drain deadline; type the workspace's name again.",
+)
 @_outside
 @_yes
 @_as_json
@@ -153,6 +159,7 @@ def deploy(
     only: str | None,
     roles: str,
     at: str,
+    force: str,
     outside_window: str,
     yes: bool,
     as_json: bool,
@@ -160,7 +167,7 @@ def deploy(
     """Deploy stacks, then nodes behind drains; drop no call."""
     with _pipeline(ctx, workspace, as_json) as pipeline:
         pipeline.only, pipeline.roles, pipeline.yes = only, _words(roles), yes
-        pipeline.at, pipeline.outside_window = at, outside_window
+        pipeline.at, pipeline.force, pipeline.outside_window = at, force, outside_window
         ctx.exit(pipeline.deploy())
 
 

@@ -335,7 +335,7 @@ def _rollout(entry: "_Reader | None", base: Rollout) -> Rollout:
         return base
     steps = ("drain", "capacity", "apply", "checks", "call")
     times = ("soak", "poll", "sample", *(f"{step}_deadline" for step in steps))
-    choices = {"on_deadline": ("wait", "skip", "force"), "sole_node": ("hold", "when_idle")}
+    choices = {"on_deadline": ("wait", "skip"), "sole_node": ("hold", "when_idle")}
     numbers = {
         "in_flight": (1, 1000),
         "headroom": (0, 90),

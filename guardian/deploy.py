@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from guardian.ui.progress import Progress
 class Pipeline:
     """What every step of a run needs. `only` is stacks, fleet or both (None).
 
+    `force` is the workspace's name, typed: calls left at a drain's deadline are then ended.
     `roles` limits the fleet to nodes of these roles; `at` is a revision to deploy instead of the
     checkout; `outside_window` is why this run may go on outside of the workspace's window.
     """
@@ -47,6 +48,7 @@ class Pipeline:
     only: str | None = None
     roles: tuple[str, ...] = ()
     at: str = ""
+    force: str = ""
     outside_window: str = ""
     yes: bool = False
     interactive: bool = False
@@ -106,6 +108,11 @@ class Pipeline:
 
     def deploy(self) -> int:
         """A new run from the start."""
+        if self.force and self.force != self.workspace.name:
+            raise UsageError(
+                f"--force {self.force[:40]!r} ends calls: it takes the name of the workspace, "
+                f"{self.workspace.name}"
+            )
         if self.at:
             self._need_releases()
             self.at = release.resolve(self.config.root, self.at)
@@ -121,6 +128,7 @@ class Pipeline:
                 only=self.only,
                 roles=list(self.roles),
                 at=self.at,
+                force=bool(self.force),
                 outside_window=self.outside_window,
                 by=locks.who(),
                 fence=lease.fence,
@@ -207,7 +215,8 @@ class Pipeline:
                 self.ui.result("fleet", shown_nodes, nodes=[vars(node) for node in nodes])
                 self._approve(f"Roll {len(work)} of {len(nodes)} nodes?")
             drive = Drive(master, journal, jids, time.time, self._show)
-            drive.begin(nodes, self.workspace.rollout)
+            settings = self.workspace.rollout
+            drive.begin(nodes, replace(settings, on_deadline="force") if self.force else settings)
             rollout[0] = drive.rollout
             return self._code(drive.run(lambda: self._stop(path), self._no_drain))
 

@@ -111,6 +111,8 @@ def _nodes(rollout: Rollout) -> list[str]:
     if drained:
         said += f"; waited for {waited} on {_count(drained, 'drained node')} to end by themselves"
     lines += ["", said]
+    if ended := sum(track.ended for track in tracks):
+        lines.append(f"  {_count(ended, 'call')} ENDED by force at the drain deadline")
     return lines
 
 
@@ -163,6 +165,7 @@ def numbers(rollout: Rollout | None) -> dict[str, Any]:
                 "calls": track.node.calls,
                 "drained_calls": track.drained_calls,
                 "drain_seconds": round(track.drained_seconds, 1),
+                "ended_calls": track.ended,
             }
             for track in tracks
         },

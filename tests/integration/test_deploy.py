@@ -187,6 +187,19 @@ def test_an_earlier_commit_is_deployed_through_the_same_gates(fresh: Region) -> 
     at_rest(fresh, 20000)
 
 
+def test_calls_left_at_the_deadline_are_ended_when_the_workspace_is_named(fresh: Region) -> None:
+    fresh.config(drain_deadline=1)
+    fresh.pillar({"rtp": 20000})
+    fresh.node("pbx-01", calls=4, stuck=True)
+    words = ["deploy", fresh.workspace, "--yes", "--only", "fleet"]
+    refused = guardian(fresh, *words, "--force", "yes")
+    assert (refused.returncode, fresh.log("drain")) == (2, [])
+    done = guardian(fresh, *words, "--force", fresh.workspace)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 calls ENDED by force at the drain deadline" in done.stdout
+    at_rest(fresh, 20000)
+
+
 def test_stop_asks_the_run_to_end(fresh: Region) -> None:
     nothing = guardian(fresh, "stop", fresh.workspace)
     assert (nothing.returncode, "nothing to stop" in nothing.stderr) == (1, True)

@@ -129,3 +129,11 @@ def test_at_peak_no_node_is_drained_unless_the_run_says_why(tmp_path: Path) -> N
     assert peak._no_drain() == "calls peak (daily 00:00-00:00 UTC)"
     peak.outside_window = "an emergency"
     assert peak._no_drain() == ""
+
+
+def test_calls_are_ended_by_nobody_who_did_not_name_the_workspace(tmp_path: Path) -> None:
+    one = pipeline(tmp_path)
+    one.force = "prod-euw2"
+    with pytest.raises(GuardianError, match="it takes the name of the workspace, lab-local"):
+        one.deploy()
+    assert list(tmp_path.iterdir()) == []
