@@ -89,7 +89,7 @@ def _ready(started: Region) -> None:
         until(accepted, "the keys", 400)
 
         def answering() -> bool:
-            job = Job(jids.new(), everyone, "test.ping", cap=400)
+            job = Job(jids.new(), everyone, "test.ping", cap=45)
             return all(one.known for one in master.run(job).values())
 
         until(answering, "the minions", 900)
