@@ -26,7 +26,7 @@ from guardian.fleet.drive import Drive, replay
 from guardian.fleet.master import Jids, Master
 from guardian.fleet.rollout import Rollout
 from guardian.fleet.survey import survey
-from guardian.fleet.track import HELD, Note
+from guardian.fleet.track import HELD, Node, Note
 from guardian.journal import Journal
 from guardian.stacks.apply import Stacks, shown
 from guardian.ui import summary
@@ -73,8 +73,8 @@ class Pipeline:
             if self.only != "stacks":
                 jids = Jids(time.time)
                 with Master(self.workspace.master.agent(), jids) as master:
-                    nodes = survey(master, jids, self.workspace.name, self.ui.say, roles=self.roles)
-                changes = changes or any(node.changes or node.debt for node in nodes)
+                    nodes = self._survey(master, jids)
+                changes = changes or any(node.work for node in nodes)
         finally:
             shutil.rmtree(work, ignore_errors=True)
         self.ui.result(
@@ -204,7 +204,7 @@ class Pipeline:
             return OK
         with self._master() as (master, jids):
             self._serve(master)
-            nodes = survey(master, jids, self.workspace.name, self.ui.say, roles=self.roles)
+            nodes = self._survey(master, jids)
             if self.interrupted:
                 raise GuardianError(self.interrupted, INTERRUPTED)
             work = [node for node in nodes if node.work]
@@ -219,6 +219,16 @@ class Pipeline:
             drive.begin(nodes, replace(settings, on_deadline="force") if self.force else settings)
             rollout[0] = drive.rollout
             return self._code(drive.run(lambda: self._stop(path), self._no_drain))
+
+    def _survey(self, master: Master, jids: Jids) -> list[Node]:
+        return survey(
+            master,
+            jids,
+            self.workspace.name,
+            self.ui.say,
+            roles=self.roles,
+            apply_cap=self.workspace.rollout.apply_deadline,
+        )
 
     def _go_on(self, path: Path, journal: Journal, rollout: list[Rollout]) -> int:
         self._pack(path)

@@ -284,6 +284,23 @@ def events(call: Call, now: float, given: Answers, bad: tuple[str, ...] = ()) ->
     return [Event("round", now, call.key, data=answers)]
 
 
+def spoiled(rollout: Rollout, calls: list[Call], now: float, step: str, why: str) -> list[str]:
+    """Answer every call well until the end, but those of one step; the steps in order."""
+    made = []
+    while not rollout.finished:
+        if not calls:
+            now = max(now, rollout.next_due() or now + 1)
+            calls = rollout.handle(Event("tick", now))
+            continue
+        call = calls.pop(0)
+        made.append(call.step)
+        for event in events(call, now, {}):
+            if call.step == step:
+                event = replace(event, ok=False, data={"why": why})
+            calls += rollout.handle(event)
+    return made
+
+
 def drive(
     rollout: Rollout, answers: Answers | None = None, bad: tuple[str, ...] = ()
 ) -> list[Call]:
@@ -442,19 +459,7 @@ def test_calls_that_fail_beside_peers_whose_do_not_take_a_canary_out() -> None:
 
 def test_trial_calls_that_fail_keep_the_node_from_real_ones() -> None:
     rollout = Rollout("run", [pbx(1), pbx(2), Node("sip-01.w", "sip", "a")], FAST)
-    calls, now = rollout.handle(Event("begin", 0.0)), 0.0
-    made = []
-    while not rollout.finished:
-        if not calls:
-            now = max(now, rollout.next_due() or now + 1)
-            calls = rollout.handle(Event("tick", now))
-            continue
-        call = calls.pop(0)
-        made.append(call.step)
-        for event in events(call, now, {}):
-            if call.step == "trial":
-                event = replace(event, ok=False, data={"why": "486"})
-            calls += rollout.handle(event)
+    made = spoiled(rollout, rollout.handle(Event("begin", 0.0)), 0.0, "trial", "486")
     assert made.count("trial") > 1
     assert "restore" not in made
     assert made[-1] == "pull"
@@ -474,27 +479,11 @@ def test_a_wave_waits_until_all_changed_so_far_are_healthy() -> None:
 
 def test_a_node_that_failed_is_not_put_back_unseen_when_its_mending_is_stopped() -> None:
     rollout = Rollout("run", [pbx(1), pbx(2, changes=0), Node("sip-01.w", "sip", "a")], FAST)
-
-    def until_idle(calls: list[Call], now: float) -> list[str]:
-        made = []
-        while not rollout.finished:
-            if not calls:
-                now = max(now, rollout.next_due() or now + 1)
-                calls = rollout.handle(Event("tick", now))
-                continue
-            call = calls.pop(0)
-            made.append(call.step)
-            for event in events(call, now, {}):
-                if call.step == "checks":
-                    event = replace(event, ok=False, data={"why": "profile down"})
-                calls += rollout.handle(event)
-        return made
-
-    until_idle(rollout.handle(Event("begin", 0.0)), 0.0)
+    spoiled(rollout, rollout.handle(Event("begin", 0.0)), 0.0, "checks", "profile down")
     assert owed(rollout.tracks["pbx-01.w"]) == "drained, withdrawn on sip-01"
     calls = rollout.handle(Event("resume", 100.0))
     calls += rollout.handle(Event("stop", 100.0, data={"why": "the window is closed"}))
-    made = until_idle(calls, 100.0)
+    made = spoiled(rollout, calls, 100.0, "checks", "profile down")
     assert "checks" in made
     assert not {"undrain", "restore", "apply"} & set(made)
     assert owed(rollout.tracks["pbx-01.w"]) == "drained, withdrawn on sip-01"
