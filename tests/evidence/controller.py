@@ -15,7 +15,7 @@ KILLS, SEEDS = 210, 16  # when it is quick
 
 def bars(*, quick: bool) -> Iterator[dict[str, Any]]:
     """Measure bar after bar; quick kills at 210 lines, rolls 16 seeds, and races less."""
-    yield _faults()
+    yield _faults(quick=quick)
     yield _kills(0 if not quick else KILLS)
     yield from _scale(SEEDS if quick else len(rollout_scale.SEEDS))
     yield from _minions(quick=quick)
@@ -28,9 +28,11 @@ def bars(*, quick: bool) -> Iterator[dict[str, Any]]:
         yield measuring.bar(bar, "0 failed, 0 dropped", got, place)
 
 
-def _faults() -> dict[str, Any]:
+def _faults(*, quick: bool) -> dict[str, Any]:
     files = sorted(str(one) for one in Path(FAULTS).glob("test_faults_*.py"))
-    got = measuring.tests(*files, "tests/unit/guardian/test_faults.py", "--timeout=900")
+    rows = "daily" if quick else "whole"
+    files.append("tests/unit/guardian/test_faults.py")
+    got = measuring.tests(*files, "--timeout=900", GUARDIAN_FAULTS=rows)
     return measuring.bar("fault matrix, every row", "each ends as promised", got, "twin")
 
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from guardian.errors import FAILED, HALTED, INTERRUPTED, OK
-from tests.support.faults import Fleet
+from tests.support.faults import WHOLE, Fleet, in_the_whole_matrix
 from tests.support.region import Region, until
 
 pytestmark = pytest.mark.timeout(180)
@@ -35,6 +35,7 @@ def paused_together(fleet: Fleet) -> int:
     return most
 
 
+@in_the_whole_matrix
 def test_a_drain_that_never_ends_is_waited_for_and_can_be_stopped(fleet: Fleet) -> None:
     Fleet(fleet.region, drain_deadline=1)
     fleet.region.node("pbx-01", calls=2, stuck=True)
@@ -99,6 +100,7 @@ def checked(fleet: Fleet, host: str) -> list[list[str]]:
     return [entry for entry in fleet.region.log("checks") if entry[0] == host]
 
 
+@in_the_whole_matrix
 def test_a_release_that_is_ill_stops_at_the_canary(fleet: Fleet) -> None:
     fleet.region.node("pbx-01", sick=True)
     code, said = fleet.deploy()
@@ -111,6 +113,7 @@ def test_a_release_that_is_ill_stops_at_the_canary(fleet: Fleet) -> None:
     fleet.at_rest(20000)
 
 
+@in_the_whole_matrix
 def test_a_canary_without_measures_is_no_good_canary(fleet: Fleet) -> None:
     Fleet(fleet.region, judge_calls=50, soak=1, checks_deadline=2)
     fleet.region.node("pbx-01", after={"measures_fail": True})
@@ -157,7 +160,7 @@ def test_a_node_that_fails_its_trial_calls_is_given_no_real_ones(fleet: Fleet) -
     fleet.at_rest(20000)
 
 
-@pytest.mark.parametrize("moment", ["drain", "apply", "checks"])
+@pytest.mark.parametrize("moment", ["apply", *(["drain", "checks"] if WHOLE else [])])
 def test_a_controller_that_is_gone_is_resumed_of_what_the_disk_has(
     fleet: Fleet, moment: str
 ) -> None:
@@ -184,6 +187,7 @@ def test_a_controller_that_is_gone_is_resumed_of_what_the_disk_has(
     fleet.at_rest(20000)
 
 
+@in_the_whole_matrix
 def test_a_journal_that_was_touched_is_a_refusal(fleet: Fleet) -> None:
     fleet.region.node("pbx-01", sick=True)
     assert fleet.deploy()[0] == HALTED
@@ -223,7 +227,9 @@ def test_a_full_disk_starts_nothing_that_was_not_written(fleet: Fleet) -> None:
         subprocess.run(["umount", "-l", str(runs)], check=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGHUP, *([signal.SIGINT, signal.SIGTERM] if WHOLE else [])]
+)
 def test_a_signal_puts_back_who_is_in_drain(fleet: Fleet, number: int) -> None:
     fleet.region.node("pbx-01", calls=2, stuck=True)
     with fleet.started("deploy", fleet.workspace, "--yes", "--only", "fleet") as guardian:
@@ -237,6 +243,7 @@ def test_a_signal_puts_back_who_is_in_drain(fleet: Fleet, number: int) -> None:
     assert fleet.journal()[-1]["code"] == INTERRUPTED
 
 
+@in_the_whole_matrix
 def test_ctrl_c_twice_leaves_at_once_and_says_what_goes_on(fleet: Fleet) -> None:
     fleet.region.node("pbx-01", slow=5)
     with fleet.started("deploy", fleet.workspace, "--yes", "--only", "fleet") as guardian:

@@ -9,7 +9,7 @@ import pytest
 from guardian.errors import FAILED, HALTED, OK, GuardianError
 from guardian.fleet.master import Jids, Job, Master
 from tests.integration.conftest import one_agent
-from tests.support.faults import WHOLE, Fleet, Guardian
+from tests.support.faults import WHOLE, Fleet, Guardian, in_the_whole_matrix
 from tests.support.region import Region, until
 
 pytestmark = pytest.mark.timeout(240)
@@ -82,6 +82,7 @@ def test_a_minion_that_dies_in_its_apply_is_unknown_and_halts(fleet: Fleet) -> N
     fleet.at_rest(20000)
 
 
+@in_the_whole_matrix
 def test_a_minion_that_dies_after_its_apply_is_not_applied_again(fleet: Fleet) -> None:
     fleet.region.node("pbx-01", slow=2)
     with in_apply(fleet) as guardian:
@@ -98,6 +99,7 @@ def test_a_minion_that_dies_after_its_apply_is_not_applied_again(fleet: Fleet) -
     fleet.at_rest(20000)
 
 
+@in_the_whole_matrix
 def test_a_minion_that_restarts_in_its_apply_is_asked_what_is_left(fleet: Fleet) -> None:
     Fleet(fleet.region, apply_deadline=60)
     fleet.region.node("pbx-01", slow=60)
@@ -114,6 +116,7 @@ def test_a_minion_that_restarts_in_its_apply_is_asked_what_is_left(fleet: Fleet)
     fleet.at_rest(20000)
 
 
+@in_the_whole_matrix
 def test_a_minion_that_restarts_itself_in_its_apply_is_waited_for(fleet: Fleet) -> None:
     Fleet(fleet.region, apply_deadline=60)
     fleet.region.node("pbx-01", slow=4)
@@ -140,7 +143,7 @@ def test_a_master_that_is_gone_for_a_while_loses_no_return(fleet: Fleet, down: f
     fleet.at_rest(20000)
 
 
-@pytest.mark.parametrize("fun", ["state.apply", "voice.undrain"])
+@pytest.mark.parametrize("fun", ["state.apply", *(["voice.undrain"] if WHOLE else [])])
 def test_a_publication_that_timed_out_but_ran_is_not_repeated(fleet: Fleet, fun: str) -> None:
     fleet.through(lose=fun)
     code, said = fleet.deploy()
@@ -162,6 +165,7 @@ def test_doubled_foreign_and_malformed_returns_change_nothing(fleet: Fleet) -> N
     fleet.at_rest(20000)
 
 
+@in_the_whole_matrix
 def test_a_state_run_that_is_under_way_is_waited_for(fleet: Fleet) -> None:
     Fleet(fleet.region, apply_deadline=60)
     fleet.region.node("pbx-01", calls=3)

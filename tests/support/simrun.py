@@ -24,7 +24,7 @@ from tests.support.simulator import Faults, SimNode, World
 WEEK = 7 * 86_400.0
 ATTEMPTS = 6
 _DISRUPTIVE = ("voice.withdraw", "voice.drain", "state.apply")
-SETTINGS = Settings(mean_call=60.0, trial_calls=3, judge_calls=50)
+SETTINGS = Settings(trial_calls=3, judge_calls=50)
 
 
 def region(seed: int, size: int = 1000, *, calm: bool = False) -> World:
