@@ -224,8 +224,8 @@ def _job(call: Call, jid: str, targets: tuple[str, ...]) -> Job:
 def _rollout(run: str, entry: Entry) -> Rollout:
     if entry.get("machine") != MACHINE:
         raise GuardianError(
-            f"run {run}: rolled by another version of guardian; put back what it left by hand "
-            "(`guardian undrain`), then deploy anew"
+            f"run {run}: rolled by another version of guardian; put back by hand what it left "
+            "(voice.undrain and voice.restore, docs/operating.md), then deploy anew"
         )
     nodes = [Node(**{**node, "why": tuple(node["why"])}) for node in entry["nodes"]]
     settings = Settings(**{**entry["settings"], "waves": tuple(entry["settings"]["waves"])})
