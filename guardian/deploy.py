@@ -5,7 +5,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -71,8 +71,7 @@ class Pipeline:
             if self.only != "fleet":
                 changes, note = self._plan_stacks(work, counts)
             if self.only != "stacks":
-                jids = Jids(time.time)
-                with Master(self.workspace.master.agent(), jids) as master:
+                with self._master() as (master, jids):
                     nodes = self._survey(master, jids)
                 changes = changes or any(node.work for node in nodes)
         finally:
@@ -113,9 +112,7 @@ class Pipeline:
                 f"--force {self.force[:40]!r} ends calls: it takes the name of the workspace, "
                 f"{self.workspace.name}"
             )
-        if self.at:
-            self._need_releases()
-            self.at = release.resolve(self.config.root, self.at)
+        self._pin()
         self._window_open()
         with locks.held(self.workspace, "deploy") as lease, self._signals():
             self._lease = lease
@@ -265,27 +262,33 @@ class Pipeline:
 
     # the commit
 
-    def _need_releases(self) -> None:
-        if not self.workspace.master.releases:
+    def _pin(self) -> None:
+        """Fix the commit that this run is of: a resume is of the same, whatever is checked out."""
+        master, root = self.workspace.master, self.config.root
+        if self.at and not master.releases:
             raise UsageError(
                 f"{self.workspace.name}: its master serves one tree and no other commit; "
                 "set master.releases in guardian.yaml, docs/masters.md says how"
             )
+        if self.at:
+            self.at = release.resolve(root, self.at)
+        elif master.releases and not master.live:
+            if changed := release.changed(root):
+                raise GuardianError(
+                    f"{changed[0]} is not committed, so the master would serve another one than "
+                    "the stacks are of; commit it, or put it back"
+                )
+            self.at = release.head(root)
 
     def _pack(self, path: Path) -> None:
         """Make ready what the master is to serve, and the stacks of the same commit."""
-        master = self.workspace.master
-        if not master.releases or (master.live and not self.at):
+        if not self.at:
             return
-        commit = self._commit()
-        if not self.at and (changed := release.changed(self.config.root)):
-            raise GuardianError(
-                f"{changed[0]} is not committed, so the master would serve another one than the "
-                "stacks are of; commit it, or put it back"
-            )
-        shutil.rmtree(path / "work" / ".release", ignore_errors=True)
-        self._release = release.export(self.config.root, commit, path / "work" / ".release")
-        self.config = release.stacks_of(self.config, self._release.tree)
+        place = path / "work" / ".release"
+        shutil.rmtree(place, ignore_errors=True)
+        self._release = release.export(self.config.root, self.at, place)
+        if self.only != "fleet":
+            self.config = release.stacks_of(self.config, self._release.tree)
 
     def _serve(self, master: Master) -> None:
         """Have the master serve what is deployed; without `releases` it always does."""
@@ -299,11 +302,13 @@ class Pipeline:
         """The commit of the last good run before this one, if a deploy can go back to it."""
         if not self.workspace.master.releases:
             return ""
-        for run in reversed(list(runs.every(self.workspace.runs))):
-            commit = str((run.first("run") or {}).get("commit", ""))
-            good = run.end is not None and run.end["code"] == OK
-            if run.path != path and good and commit not in ("", "unknown", self._commit()):
-                return commit
+        # A hint: an old journal that is damaged must not cost the screen it would stand on.
+        with suppress(GuardianError):
+            for run in runs.newest_first(self.workspace.runs):
+                commit = str((run.first("run") or {}).get("commit", ""))
+                good = run.end is not None and run.end["code"] == OK
+                if run.path != path and good and commit not in ("", "unknown", self._commit()):
+                    return commit
         return ""
 
     # small parts

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,31 +56,18 @@ def create(directory: Path, clock: Callable[[], float] = time.time) -> Path:
 
 def every(directory: Path) -> list[Run]:
     """All runs, oldest first; one that cannot be read is refused where it is used."""
-    found = sorted(path.parent for path in directory.glob("*/journal.jsonl"))
-    return [Run(path.name, path, journal.read(path / "journal.jsonl")) for path in found]
+    return list(newest_first(directory))[::-1]
+
+
+def newest_first(directory: Path) -> Iterator[Run]:
+    """All runs from the newest back, each read when it is its turn."""
+    for path in sorted((one.parent for one in directory.glob("*/journal.jsonl")), reverse=True):
+        yield Run(path.name, path, journal.read(path / "journal.jsonl"))
 
 
 def latest(directory: Path) -> Run | None:
     """The newest run that has written at least one whole line."""
-    for path in sorted((path.parent for path in directory.glob("*/journal.jsonl")), reverse=True):
-        if entries := journal.read(path / "journal.jsonl"):
-            return Run(path.name, path, entries)
-    return None
-
-
-def find(directory: Path, name: str = "latest") -> Run:
-    """The run of that name; GuardianError says which there are."""
-    if name == "latest":
-        if (run := latest(directory)) is not None:
-            return run
-        raise GuardianError(f"{directory}: no run yet")
-    path = directory / name
-    # A name comes from the command line: it is looked up, never followed.
-    if path in {one.parent for one in directory.glob("*/journal.jsonl")}:
-        return Run(name, path, journal.read(path / "journal.jsonl"))
-    raise GuardianError(
-        f"no run {name[:60]!r} in {directory}; `guardian runs WORKSPACE` shows which there are"
-    )
+    return next((run for run in newest_first(directory) if run.entries), None)
 
 
 def request_stop(path: Path, by: str) -> None:
