@@ -16,7 +16,7 @@ Exit codes:
   1    failed; nothing was left half way
   2    usage: unknown workspace or option, malformed guardian.yaml
   10   plan: changes are present
-  20   waiting for approval (run it with --yes, or on a terminal)
+  20   waiting for approval (run it with --yes, or on a terminal), or for the change window
   21   locked: another run, or another terraform, holds the workspace
   30   halted or held, partly applied; `guardian resume` goes on
   130  interrupted; `guardian resume` goes on
