@@ -255,14 +255,20 @@ def _bucket(workspace: str, entry: "_Reader | None") -> Bucket | None:
     if entry is None:
         return None
     entry.only("bucket", "prefix", "region")
-    bucket, prefix, given = entry.need("bucket"), entry.get("prefix"), entry.get("region")
+    bucket, prefix = entry.need("bucket"), entry.get("prefix")
     if not _BUCKET.fullmatch(bucket.text()):
         bucket.fail(f"{bucket.text()[:60]!r} is no name of a bucket")
     path = prefix.text().strip("/") if prefix else "guardian"
+    return Bucket(bucket.text(), f"{path}/" if path else "", _region(workspace, entry))
+
+
+def _region(workspace: str, entry: "_Reader") -> str:
+    """The region of AWS that an entry names, or else its workspace's."""
+    given = entry.get("region")
     region = given.text() if given else REGIONS[parse_workspace(workspace).region]
     if not _REGION.fullmatch(region):
         (given or entry).fail(f"region {region[:30]!r} is none of AWS, such as eu-west-2")
-    return Bucket(bucket.text(), f"{path}/" if path else "", region)
+    return region
 
 
 def _hours(entry: "_Reader | None") -> Hours | None:
@@ -288,12 +294,10 @@ def _minutes(entry: "_Reader") -> int:
 
 def _parameters(workspace: str, entry: "_Reader") -> ParameterOutputs:
     entry.only("parameters", "region", "key")
-    prefix, given, key = entry.need("parameters"), entry.get("region"), entry.get("key")
+    prefix, key = entry.need("parameters"), entry.get("key")
     if not _PREFIX.fullmatch(prefix.text()):
         prefix.fail(f"{prefix.text()[:60]!r} is no path of parameters, such as /guardian/outputs")
-    region = given.text() if given else REGIONS[parse_workspace(workspace).region]
-    if not _REGION.fullmatch(region):
-        (given or entry).fail(f"region {region[:30]!r} is none of AWS, such as eu-west-2")
+    region = _region(workspace, entry)
     return ParameterOutputs(prefix.text(), region, key.text() if key else "")
 
 

@@ -120,28 +120,31 @@ class Agent:
 
     def facts(self, releases_root: str = "") -> dict[str, Any]:
         """What a deploy leans on here: versions, clock, room, which tree is served."""
-        roots = [one for kind in ("file_roots", "pillar_roots") for one in self._opts[kind]["base"]]
         return {
             "salt": salt.version.__version__,
             "python": platform.python_version(),
             "time": time.time(),
             "user": getpass.getuser(),
             "cache_free": shutil.disk_usage(self._opts["cachedir"]).free,
-            "roots": roots,
+            "roots": self._roots(),
             "release": releases.current(releases_root) if releases_root else "",
         }
 
     def release(self, root: str, commit: str, digest: str, tree: str) -> str:
         """Have the master serve an uploaded commit, or the live tree when `commit` is empty."""
-        roots = [one for kind in ("file_roots", "pillar_roots") for one in self._opts[kind]["base"]]
-        releases.served(root, roots)
+        releases.served(root, self._roots())
         if commit:
             releases.unpack(root, commit, digest)
         served = releases.select(root, commit or tree)
         # A file of the same size and time in two commits would be taken for the same.
-        salt.fileserver.Fileserver(self._opts).clear_cache()
-        salt.fileserver.Fileserver(self._opts).clear_file_list_cache({})
+        files = salt.fileserver.Fileserver(self._opts)
+        files.clear_cache()
+        files.clear_file_list_cache({})
         return served
+
+    def _roots(self) -> list[str]:
+        kinds = ("file_roots", "pillar_roots")
+        return [one for kind in kinds for one in self._opts[kind]["base"]]
 
     def publish(
         self, jid: str, targets: list[str], fun: str, args: list[Any], kwargs: dict[str, Any]

@@ -51,7 +51,7 @@ class Drive:
         self._repeated: set[str] = set()
         self._looked: set[str] = set()
         self.rollout = Rollout("", [], Settings())
-        self._sampler = Sampler(link, jids, journal, 0.0)
+        self._sampler = Sampler(link, jids, journal)
 
     def begin(self, nodes: list[Node], settings: Settings) -> None:
         """Freeze the list of nodes and start."""
@@ -62,14 +62,12 @@ class Drive:
             settings=asdict(settings),
         )
         self.rollout = _rollout(self._journal.run, entry)
-        self._sampler.every = settings.sample
         self._feed(Event("begin", self._clock()))
 
     def resume(self) -> None:
         """Rebuild the machine from the journal, then settle every call that has no outcome."""
         self._resuming = True
         self.rollout, jids = replay(self._journal.run, self._journal.entries)
-        self._sampler.every = self.rollout.settings.sample
         self.rollout.notes.clear()
         open_calls = list(self.rollout.in_flight.values())
         kind = "resume" if self._begun() else "begin"

@@ -492,7 +492,6 @@ class Rollout:
             margin=self.settings.judge_margin,
             least=self.settings.judge_calls,
         )
-        track.judged = found.why
         self._note(minion, JUDGE, found.why)
         if found.good:
             self._next(track, now)

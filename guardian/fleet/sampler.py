@@ -11,11 +11,10 @@ _NAMED = 200  # nodes up to which each one's calls are recorded, too
 
 
 class Sampler:
-    """Asks every `every` seconds, 0 for never, and journals what came back by the next time."""
+    """Asks every `sample` seconds, 0 for never, and journals what came back by the next time."""
 
-    def __init__(self, link: Link, jids: Jids, journal: Journal, every: float) -> None:
+    def __init__(self, link: Link, jids: Jids, journal: Journal) -> None:
         self._link, self._jids, self._journal = link, jids, journal
-        self.every = every
         self._next = 0.0
         self._jid = ""
         self._waiting: set[str] = set()
@@ -23,9 +22,10 @@ class Sampler:
 
     def tend(self, now: float, rollout: Rollout) -> None:
         """Write down the last look and take the next, when it is time."""
-        if not self.every or now < self._next:
+        every = rollout.settings.sample
+        if not every or now < self._next:
             return
-        self._next = now + self.every
+        self._next = now + every
         if self._calls:
             self._write(rollout)
         self._calls = {}
@@ -33,7 +33,7 @@ class Sampler:
         if self._waiting:
             self._jid = self._jids.new()
             targets = tuple(sorted(self._waiting))
-            self._link.submit(Job(self._jid, targets, FUNCTION, cap=min(_CAP, self.every)))
+            self._link.submit(Job(self._jid, targets, FUNCTION, cap=min(_CAP, every)))
 
     def take(self, outcome: Outcome) -> None:
         """An answer, if it is one to the last look."""

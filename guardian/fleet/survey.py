@@ -151,7 +151,6 @@ def _node(minion: str, fact: dict[str, str], service: dict[str, Any], found: Cha
         state=str(service.get("state")),
         running=bool(service.get("running")),
         calls=int(service.get("calls") or 0),
-        registrations=int(service.get("registrations") or 0),
         debt=debt,
         marked="" if debt else by,
         why=found.why,

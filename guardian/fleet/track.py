@@ -38,7 +38,6 @@ class Node:
     marked: str = ""
     why: tuple[str, ...] = ()
     pair: str = ""
-    registrations: int = 0
     left_out: str = ""
 
     @property
@@ -126,7 +125,6 @@ class Track:
     registrations: int = 0
     registrations_capacity: int | None = None
     baseline: dict[str, Any] = field(default_factory=dict)
-    judged: str = ""
     left: int = 0
     ended: int = 0
     drained_calls: int = 0

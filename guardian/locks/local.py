@@ -14,11 +14,10 @@ from guardian.errors import LOCKED, GuardianError
 
 
 @contextmanager
-def held(directory: Path, workspace: str, what: str, remedy: str = "") -> Iterator[int]:
+def held(directory: Path, workspace: str, what: str, remedy: str = "") -> Iterator[None]:
     """Hold the directory while the block runs; GuardianError (exit 21) names who holds it.
 
-    Yields its fence: a number that grows with every life of the lock. ``remedy`` says what to do
-    when it is held, where it is no workspace.
+    ``remedy`` says what to do when it is held, where it is no workspace.
     """
     shown = f"`guardian status {workspace}` shows it, `guardian stop {workspace}` ends it"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -37,7 +36,7 @@ def held(directory: Path, workspace: str, what: str, remedy: str = "") -> Iterat
         }
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(owner).encode(), 0)
-        yield _fence(directory / "fence")
+        yield
         # Emptied, never unlinked: a waiter could hold the old inode while another takes the new.
         os.ftruncate(handle, 0)
     finally:
@@ -56,8 +55,9 @@ def _take(handle: int) -> bool:
     return False
 
 
-def _fence(path: Path) -> int:
-    """The next fence; the caller holds the lock, so nobody else counts."""
+def next_fence(directory: Path) -> int:
+    """A number that grows with every life of its lock; whoever holds it counts alone."""
+    path = directory / "fence"
     try:
         last = int(path.read_bytes())
     except (OSError, ValueError):

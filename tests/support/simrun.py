@@ -101,7 +101,6 @@ def found(world: World) -> list[Node]:
             "state": world._in_service(name)["state"],
             "running": node.running,
             "calls": world.calls(node),
-            "registrations": node.registrations,
             "debt": debt,
             "marked": "" if debt else node.mark,
         }

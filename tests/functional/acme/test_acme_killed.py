@@ -47,4 +47,4 @@ def test_killed_runs_leave_a_whole_certificate(master):
     files = [one for one in left if (master.root / one).is_file()]
     accounts = [one for one in files if one.startswith("acme/accounts/")]
     assert len(accounts) == 1
-    assert files == [*accounts, "acme/fence", "acme/lock", "stored/default.json"]
+    assert files == [*accounts, "acme/lock", "stored/default.json"]
