@@ -173,10 +173,11 @@ class Agent:
         self._jids.add(jid)
         cache = self._opts["master_job_cache"]
         found = self._cache[f"{cache}.get_jid"](jid)
+        wanted = found.keys() if minions is None else found.keys() & minions
         return {
             minion: {"value": trim(entry.get("return")), "retcode": entry.get("retcode", 0)}
             for minion, entry in found.items()
-            if minions is None or minion in minions
+            if minion in wanted
         }
 
     def renew(self, workspace: str) -> None:

@@ -75,6 +75,17 @@ class Link(Protocol):
     def poll(self, timeout: float) -> list[Outcome]: ...
 
 
+def gathered(link: Link, job: Job) -> dict[str, Outcome]:
+    """Publish one job and wait for all of it; outcomes by minion, every target named."""
+    link.submit(job)
+    found: dict[str, Outcome] = {}
+    while len(found) < len(job.targets):
+        for outcome in link.poll(5.0):
+            if outcome.jid == job.jid:
+                found[outcome.minion] = outcome
+    return found
+
+
 class Jids:
     """Job ids in Salt's form (20 digits of UTC time), each one later than the last."""
 
@@ -206,14 +217,8 @@ class Master(Stream):
             self._take(min(left, 0.5))
 
     def run(self, job: Job) -> dict[str, Outcome]:
-        """Publish one job and wait for all of it; outcomes by minion, every target named."""
-        self.submit(job)
-        found: dict[str, Outcome] = {}
-        while len(found) < len(job.targets):
-            for outcome in self.poll(5.0):
-                if outcome.jid == job.jid:
-                    found[outcome.minion] = outcome
-        return found
+        """Publish one job and wait for all of it; see `gathered`."""
+        return gathered(self, job)
 
     def _reconnected(self) -> None:
         """Look at once for what was missed: the job cache has it."""

@@ -7,7 +7,7 @@ from typing import Any
 from guardian import workspace as naming
 from guardian.errors import GuardianError
 from guardian.fleet.checks import Change, change
-from guardian.fleet.master import Jids, Job, Link, Outcome
+from guardian.fleet.master import Jids, Job, Link, Outcome, gathered
 from guardian.fleet.track import Node
 
 # Marks a drain as one of ours, so that a later run knows it owes putting the node back.
@@ -56,7 +56,7 @@ def survey(
     _refuse(problems)
     if any(changes[minion].changes for minion in chosen):
         # What voice.* reads of pillar must be what the states were just compiled with.
-        _run(link, Job(jids.new(), tuple(found), "saltutil.refresh_pillar", (), {"wait": True}))
+        gathered(link, Job(jids.new(), tuple(found), "saltutil.refresh_pillar", (), {"wait": True}))
     return [
         _left_out(minion, fact, answers.get(minion), changes.get(minion))
         if minion not in chosen
@@ -79,12 +79,12 @@ def _asked(link: Link, jids: Jids, minions: list[str], cap: float) -> dict[str, 
     found: dict[str, _Answer] = {}
     left, synced = list(minions), False
     for _ in range(20):
-        outcomes = _run(link, Job(jids.new(), tuple(left), FUNCTION, (), {}, cap))
+        outcomes = gathered(link, Job(jids.new(), tuple(left), FUNCTION, (), {}, cap))
         found |= {minion: _answer(outcome) for minion, outcome in outcomes.items()}
         lacking = [one for one in left if _lacks(found[one])]
         if lacking and not synced:
             synced = True
-            _run(link, Job(jids.new(), tuple(lacking), "saltutil.sync_all", (), {}, 300))
+            gathered(link, Job(jids.new(), tuple(lacking), "saltutil.sync_all", (), {}, 300))
         elif lacking:
             _refuse([f"{one}: {_short(found[one].run)}" for one in lacking])
         busy = [one for one in left if found[one].known and change(found[one].run).busy]
@@ -178,16 +178,6 @@ def _role(minion: str, fact: dict[str, str]) -> str:
 def _refuse(problems: list[str]) -> None:
     if problems:
         raise RefusedError(problems)
-
-
-def _run(link: Link, job: Job) -> dict[str, Outcome]:
-    link.submit(job)
-    found: dict[str, Outcome] = {}
-    while len(found) < len(job.targets):
-        for outcome in link.poll(5.0):
-            if outcome.jid == job.jid:
-                found[outcome.minion] = outcome
-    return found
 
 
 def _short(value: Any) -> str:
